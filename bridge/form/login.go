@@ -1,0 +1,203 @@
+package form
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/helmline/helmline/bridge/refuse"
+)
+
+// IDs of the items on the pages made here.
+const (
+	UserField = iota + 1
+	SecretField
+	LogIn
+	Switch // to the other kind of log-in
+	Cancel
+	Watch
+	Ask
+	HandOver
+	Keep
+)
+
+// A LogOn says what a log-on form shows.
+type LogOn struct {
+	Computer string
+	Account  string // at the relay; empty: none is known
+	Relay    string // name of the relay; empty: not known
+	Code     bool   // asks for the access code, else for user name and password
+	CodeSet  bool   // there is an access code
+	OSLogin  bool   // user names are accepted
+	Passes   bool   // what is typed passes through the relay in clear
+	Greeter  bool   // nobody is logged in at the computer
+	User     string // put into the field
+	Refusal  *refuse.Refusal
+	Left     int       // attempts left after Refusal, -1: not told
+	Until    time.Time // end of a lock-out, zero: none
+	Busy     bool      // what was entered is being checked
+}
+
+// Page makes the log-on form. Its secret is empty.
+func (l *LogOn) Page() *Page {
+	items := []Item{
+		{Kind: Heading, Text: "Log in to this computer"},
+		{Kind: Subject, Text: refuse.Printable(l.Computer, 80)},
+		{Kind: Small, Text: l.through()},
+	}
+	if l.Refusal != nil {
+		items = append(items, Item{Kind: Error, Text: l.refusal()})
+	}
+	if l.Code {
+		items = append(items,
+			Item{Kind: Text, Text: "Enter the access code that was chosen on this computer."},
+			Item{Kind: Secret, ID: SecretField, Text: "Access code"})
+	} else {
+		items = append(items,
+			Item{Kind: Text, Text: "Enter the user name and password you would type sitting at it."},
+			Item{Kind: Field, ID: UserField, Text: "User name"},
+			Item{Kind: Secret, ID: SecretField, Text: "Password"})
+	}
+	items = append(items, Item{Kind: Strong, Text: "Not your account password."})
+	submit := "Log in"
+	if l.Busy {
+		submit = "Checking…"
+	}
+	items = append(items,
+		Item{Kind: Button, ID: LogIn, Text: submit, Primary: true},
+		Item{Kind: Button, ID: Cancel, Text: "Cancel", Cancel: true})
+	switch {
+	case l.Code && l.OSLogin:
+		items = append(items, Item{Kind: Link, ID: Switch, Text: "Use a user name instead"})
+	case !l.Code && l.CodeSet:
+		items = append(items, Item{Kind: Link, ID: Switch, Text: "Use the access code instead"})
+	}
+	items = append(items, Item{Kind: Rule})
+	if l.Greeter {
+		items = append(items, Item{Kind: Small, Text: "Nobody is logged in: you will see its log-on screen."})
+	}
+	if l.Code {
+		items = append(items, Item{Kind: Small, Text: "Forgotten? It can be changed only at the computer itself: hostd code set"})
+	}
+	if l.Passes {
+		items = append(items, Item{Kind: Small, Text: "The relay can see what you type here; the SSH door is end to end."})
+	} else {
+		items = append(items, Item{Kind: Small, Text: "End to end: the relay cannot see what you type here."})
+	}
+	p := NewPage(items...)
+	p.Busy = l.Busy
+	if l.User != "" && !l.Code {
+		p.Set(UserField, l.User)
+		p.FocusOn(SecretField)
+	}
+	return p
+}
+
+func (l *LogOn) through() string {
+	account, relay := refuse.Printable(l.Account, 120), refuse.Printable(l.Relay, 120)
+	switch {
+	case account != "" && relay != "":
+		return fmt.Sprintf("You came through %s as %s.", relay, account)
+	case account != "":
+		return fmt.Sprintf("You came through the relay as %s.", account)
+	case relay != "":
+		return fmt.Sprintf("You came through %s.", relay)
+	}
+	return "You came without a relay."
+}
+
+func (l *LogOn) refusal() string {
+	text := explain(l.Refusal)
+	switch {
+	case !l.Until.IsZero() && !refuse.LockedOut.Is(l.Refusal): // which says it itself
+		text += " Locked until " + l.Until.Format("15:04:05") + "."
+	case l.Left == 1:
+		text += " One attempt left before a lock-out."
+	case l.Left == 0 || l.Left == 2:
+		text += fmt.Sprintf(" %d attempts left before a lock-out.", l.Left)
+	}
+	return text
+}
+
+// explain is a refusal for a box: the number and the title, then cause and next step as sentences.
+func explain(r *refuse.Refusal) string {
+	return fmt.Sprintf("Error %d: %s\n%s. %s.", r.Code, r.Title, sentence(r.Detail), sentence(r.Remedy))
+}
+
+// sentence makes the first letter of s a capital one, unless s begins with an address or a name in another case.
+func sentence(s string) string {
+	first, _, _ := strings.Cut(s, " ")
+	if s == "" || s[0] < 'a' || s[0] > 'z' || strings.ContainsAny(first, "@./") {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// Taken is the page for someone who is logged in but may not control now, and what still works. User is whom they
+// are logged in as.
+func Taken(computer, user string, r *refuse.Refusal, ask bool) *Page {
+	items := []Item{
+		{Kind: Heading, Text: "This computer is in use"},
+		{Kind: Subject, Text: refuse.Printable(computer, 80)},
+		{Kind: Info, Text: explain(r)},
+		{Kind: Text, Text: "You are logged in. You may watch until control is free, or ask for it now: " +
+			"whoever has it sees your name and has 10 seconds to answer."},
+		{Kind: Button, ID: Watch, Text: "Watch", Primary: true},
+	}
+	if user = refuse.Printable(user, 80); user != "" {
+		items[3].Text = "You are logged in as " + user + items[3].Text[len("You are logged in"):]
+	}
+	if ask {
+		items = append(items, Item{Kind: Button, ID: Ask, Text: "Ask for control"})
+	}
+	items = append(items, Item{Kind: Button, ID: Cancel, Text: "Cancel", Cancel: true})
+	return NewPage(items...)
+}
+
+// Wait is a page that says what is being waited for.
+func Wait(computer, text string) *Page {
+	return NewPage(
+		Item{Kind: Heading, Text: "One moment"},
+		Item{Kind: Subject, Text: refuse.Printable(computer, 80)},
+		Item{Kind: Text, Text: text},
+		Item{Kind: Button, ID: Cancel, Text: "Cancel", Cancel: true})
+}
+
+// Over is the last page of a session.
+func Over(computer string, r *refuse.Refusal) *Page {
+	return NewPage(
+		Item{Kind: Heading, Text: r.Title},
+		Item{Kind: Subject, Text: refuse.Printable(computer, 80)},
+		Item{Kind: Info, Text: explain(r)},
+		Item{Kind: Small, Text: "This window closes by itself."})
+}
+
+// Question asks who is in control to hand it over within so many seconds.
+func Question(account string, seconds int) *Page {
+	p := NewPage(
+		Item{Kind: Strong, Text: refuse.Printable(account, 120) + " asks for control."},
+		Item{Kind: Small, Text: fmt.Sprintf("Without an answer you keep it. %d s left. Keys: F9 hands over, F10 keeps.", seconds)},
+		Item{Kind: Button, ID: HandOver, Text: "Hand over"},
+		Item{Kind: Button, ID: Keep, Text: "Keep", Primary: true})
+	p.Box, p.Focus = Top, -1
+	return p
+}
+
+// Notice is a short message in a corner. Text may be empty.
+func Notice(title, text string) *Page {
+	items := []Item{{Kind: Strong, Text: title}}
+	if text != "" {
+		items = append(items, Item{Kind: Small, Text: text})
+	}
+	p := NewPage(items...)
+	p.Box = Corner
+	return p
+}
+
+// Told is a notice of a refusal.
+func Told(r *refuse.Refusal) *Page {
+	return Notice(fmt.Sprintf("%d: %s", r.Code, r.Detail), sentence(r.Remedy)+".")
+}
+
+// Countdown is text with so many seconds left behind it.
+func Countdown(text string, seconds int) string { return fmt.Sprintf("%s %d s left.", text, seconds) }

@@ -1,0 +1,145 @@
+package tunnel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/bridge/wire"
+)
+
+// A Purpose says what a stream is for.
+type Purpose uint8
+
+// The purposes. All are opened by the relay; a computer opens no stream yet.
+const (
+	RFB      Purpose = 1 // RFB from its first byte: the computer does the security
+	RFBInit  Purpose = 2 // RFB from ClientInit: the relay did the security of the viewer
+	DialBulk Purpose = 3 // dial a tunnel of kind Bulk; the stream ends with its reply
+	SSH      Purpose = 4 // the computer's SSH server
+	RDP      Purpose = 5 // RDP from the licence step
+)
+
+// A Role is what a viewer asks to be. The computer decides.
+type Role uint8
+
+// The roles. Zero is for streams that have no viewer.
+const (
+	RoleControl Role = 1 // control, refused while another has it
+	RoleWatch   Role = 2 // watch only
+	RoleTake    Role = 3 // control, and ask a holder to hand it over
+)
+
+func (r Role) String() string {
+	switch r {
+	case RoleControl:
+		return "control"
+	case RoleWatch:
+		return "watch"
+	case RoleTake:
+		return "take"
+	}
+	return fmt.Sprintf("role %d", uint8(r))
+}
+
+// Limits of a Header, bytes.
+const (
+	MaxSession = 64
+	MaxAccount = 255
+	MaxViewer  = 64
+	maxHeader  = 1024
+)
+
+// A Header is the first message of a stream. From the relay it says for whom the stream is; a computer never takes more
+// from it than narrows what it would allow.
+type Header struct {
+	Purpose Purpose
+	Role    Role
+	Minor   uint8  // minor version of RFB the viewer speaks: 3, 7 or 8; only for RFBInit
+	Session string // the relay's name for the session, at most MaxSession bytes
+	Account string // e-mail address of the account, at most MaxAccount bytes
+	Viewer  string // address of the viewer as the relay sees it, at most MaxViewer bytes
+}
+
+// headerVersion is the first byte of a header.
+const headerVersion = 1
+
+// AppendTo appends the header: a two-byte length, then version, purpose, role, minor, session, account, viewer. Texts
+// longer than their limit are cut.
+func (h Header) AppendTo(dst []byte) []byte {
+	at := len(dst)
+	dst = append(dst, 0, 0, headerVersion, byte(h.Purpose), byte(h.Role), h.Minor)
+	dst = wire.AppendString8(dst, cut(h.Session, MaxSession))
+	dst = wire.AppendString8(dst, cut(h.Account, MaxAccount))
+	dst = wire.AppendString8(dst, cut(h.Viewer, MaxViewer))
+	binary.BigEndian.PutUint16(dst[at:], uint16(len(dst)-at-2))
+	return dst
+}
+
+// ReadHeader reads a header and not a byte more. Fields that a later version adds behind it are skipped.
+func ReadHeader(from io.Reader) (Header, error) {
+	first := wire.NewReader(from)
+	body := first.Bytes16("stream header", maxHeader)
+	if err := first.Err(); err != nil {
+		return Header{}, fmt.Errorf("stream header: %w", err)
+	}
+	r := wire.NewReader(bytes.NewReader(body))
+	if v := r.U8(); r.Err() == nil && v != headerVersion {
+		r.Failf("version %d, not %d", v, headerVersion)
+	}
+	h := Header{Purpose: Purpose(r.U8()), Role: Role(r.U8()), Minor: r.U8()}
+	h.Session = text(r, "session", MaxSession)
+	h.Account = text(r, "account", MaxAccount)
+	h.Viewer = text(r, "viewer", MaxViewer)
+	if r.Err() == nil && h.Role > RoleTake {
+		r.Failf("%v is none of control, watch, take", h.Role)
+	}
+	if err := r.Err(); err != nil {
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return Header{}, fmt.Errorf("stream header: %w", err)
+	}
+	return h, nil
+}
+
+// The first byte of a reply.
+const (
+	replyAccepted = 0
+	replyRefused  = 1 // followed by a refuse.Refusal
+)
+
+// WriteReply answers a header in one write: nil accepts the stream, which from here on is the acceptor's and the
+// opener's alone. After a refusal the acceptor closes the stream.
+func WriteReply(w io.Writer, r *refuse.Refusal) error {
+	b := make([]byte, 1, 640)
+	if r != nil {
+		b[0] = replyRefused
+		b = r.AppendTo(b)
+	}
+	_, err := w.Write(b)
+	return err
+}
+
+// ReadReply reads the answer and not a byte more. A refusal is returned as *refuse.Refusal.
+func ReadReply(from io.Reader) error {
+	r := wire.NewReader(from)
+	switch v := r.U8(); {
+	case r.Err() != nil:
+	case v == replyAccepted:
+		return nil
+	case v == replyRefused:
+		if no := refuse.Read(r); r.Err() == nil {
+			return no
+		}
+	default:
+		r.Failf("answer %d is neither yes (0) nor no (1)", v)
+	}
+	err := r.Err()
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("answer to the stream header: %w", err)
+}

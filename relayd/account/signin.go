@@ -1,0 +1,158 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strconv"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/relayd/audit"
+	"github.com/helmline/helmline/relayd/store"
+)
+
+// SignIn checks an account's password for a door, counts and records the outcome. It runs argon2id exactly once whether
+// the account is there, disabled or unknown, and not at all for a source that is blocked. src is the viewer's address; a
+// zero one is not counted. Errors: refuse.SignIn, SlowDown, Busy, StorageOut (also when the sign-in cannot be recorded),
+// or ctx's.
+func (s *Service) SignIn(ctx context.Context, email string, password []byte, src netip.Addr, door string) (*Account, error) {
+	a, err := s.signIn(ctx, email, password, src)
+	if err != nil {
+		s.refused(ctx, email, src, door, err)
+		return nil, err
+	}
+	if err := s.Succeeded(ctx, a, src, door); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (s *Service) signIn(ctx context.Context, email string, password []byte, src netip.Addr) (*Account, error) {
+	key := emailKey(email)
+	t, err := s.budget.admit(ctx, key, src)
+	if err != nil {
+		return nil, err
+	}
+	row, err := s.store.Account(ctx, key)
+	known := err == nil
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		t.void()
+		return nil, err
+	}
+	right, err := s.hasher.check(ctx, password, row.Password) // of an unknown account: "", which nothing fits
+	if err != nil {
+		t.void()
+		return nil, err
+	}
+	if !known || !right || row.Disabled {
+		if err := s.store.SetFailures(context.WithoutCancel(ctx), t.lost()...); err != nil {
+			return nil, err
+		}
+		return nil, refuse.SignIn.Of()
+	}
+	if err := s.store.SetFailures(ctx, t.won()...); err != nil {
+		return nil, err
+	}
+	return public(row), nil
+}
+
+// ByKey says whose key this is, if it is email's. That a key is offered proves nothing: the caller acts on the answer
+// only for the key whose signature the SSH handshake has verified. A key that does not fit is no failure yet, since
+// clients offer one after another; when a connection ends without a sign-in, the caller calls Failed once.
+// Errors: refuse.SignIn, SlowDown, StorageOut, or ctx's.
+func (s *Service) ByKey(ctx context.Context, email string, key ssh.PublicKey, src netip.Addr) (*Account, error) {
+	k := emailKey(email)
+	if err := s.budget.allow(k, src); err != nil {
+		return nil, err
+	}
+	if CheckKey(key) != nil {
+		return nil, refuse.SignIn.Of()
+	}
+	row, err := s.store.Account(ctx, k)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	has, err := s.store.HasKey(ctx, row.ID, key.Marshal())
+	if err != nil {
+		return nil, err
+	}
+	if !has || row.Disabled {
+		return nil, refuse.SignIn.Of()
+	}
+	return public(row), nil
+}
+
+// Allow says whether a source may try at all: nil or refuse.SlowDown. A door asks before it looks at a one-time code,
+// with email "", so that a blocked source cannot spend a valid one.
+func (s *Service) Allow(email string, src netip.Addr) error {
+	return s.budget.allow(emailKey(email), src)
+}
+
+// Failed counts and records a failure that SignIn has not seen: a wrong one-time code (email ""), or an SSH connection
+// whose keys did not fit. The error is refuse.StorageOut.
+func (s *Service) Failed(ctx context.Context, email string, src netip.Addr, door string) error {
+	b := s.budget
+	t := &try{b, b.keys(emailKey(email), src)}
+	b.mu.Lock()
+	for _, k := range t.keys {
+		b.pending[k]++
+	}
+	b.mu.Unlock()
+	no := refuse.SignIn.Of()
+	if email == "" {
+		no = refuse.CodeInvalid.Of()
+	}
+	s.refused(ctx, email, src, door, no)
+	return s.store.SetFailures(context.WithoutCancel(ctx), t.lost()...)
+}
+
+// Succeeded counts and records a sign-in by key or code. When that is not possible, or the disk is all but full, nobody is
+// signed in: the error is refuse.StorageOut.
+func (s *Service) Succeeded(ctx context.Context, a *Account, src netip.Addr, door string) error {
+	err := s.store.Room()
+	if err == nil {
+		err = s.trail.Write(ctx, audit.Event{Kind: "signin.ok", Account: a.Email, Door: door, Source: address(src)})
+	}
+	s.count(door, err)
+	return err
+}
+
+// refused counts and records a sign-in that was refused.
+func (s *Service) refused(ctx context.Context, email string, src netip.Addr, door string, err error) {
+	s.count(door, err)
+	var r *refuse.Refusal
+	if !errors.As(err, &r) {
+		return // the viewer has gone
+	}
+	if r.Code != refuse.SignIn.Code && !s.records.Allow() {
+		return // what costs a guesser nothing must not fill the disk
+	}
+	if CheckEmail(email) != nil {
+		email = "" // it may be a password, typed into the wrong field
+	}
+	e := audit.Event{Kind: "signin.refused", Account: email, Door: door, Source: address(src), Code: r.Code, Detail: r.Title}
+	if err := s.trail.Write(context.WithoutCancel(ctx), e); err != nil {
+		s.log.Error("refused sign-in not recorded", "viewer", src, "err", err)
+	}
+}
+
+func (s *Service) count(door string, err error) {
+	result := "ok"
+	var r *refuse.Refusal
+	switch {
+	case errors.As(err, &r):
+		result = strconv.Itoa(r.Code)
+	case err != nil:
+		result = "error"
+	}
+	s.signins.WithLabelValues(door, result).Inc()
+}
+
+func address(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.Unmap().String()
+}

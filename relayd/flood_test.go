@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// Security yardstick L6, small: silent strangers from many sources on every port. Few of them are held, those who are
+// in go on, and somebody new with something to say comes in.
+func TestFloodOfStrangers(t *testing.T) {
+	r := startRelay(t)
+	r.account("alice@example.com")
+	desk := r.computer("alice@example.com", "desk7", echo)
+	session := r.jump("alice@example.com", "desk7")
+	within(t, desk.headers, "stream")
+
+	var flood sync.WaitGroup
+	ctx, stop := context.WithCancel(context.Background())
+	defer flood.Wait()
+	defer stop()
+	for _, door := range []string{"ssh", "rfb", "rfb_code"} {
+		for i := range 300 {
+			flood.Go(func() {
+				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, byte(2+i/250), byte(1+i%250))}}
+				c, err := d.DialContext(ctx, "tcp", r.ports[door])
+				if err != nil {
+					return
+				}
+				defer context.AfterFunc(ctx, func() { c.Close() })()
+				_, _ = io.Copy(io.Discard, c)
+				c.Close()
+			})
+		}
+	}
+	for _, door := range []string{"ssh", "rfb", "code"} {
+		for held := 0; held < 100; { // they have arrived
+			held = r.waiting(door)
+			if held > 200 {
+				t.Fatalf("%s holds %d strangers", door, held)
+			}
+		}
+	}
+	session.check(false)
+
+	// From a source that nobody knows, with a crowd that is two seconds old.
+	var err error
+	for try := time.Now(); time.Since(try) < 20*time.Second; {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 9, 9)}, Timeout: 20 * time.Second}
+		var c net.Conn
+		if c, err = d.Dial("tcp", r.ports["ssh"]); err != nil {
+			continue
+		}
+		var conn ssh.Conn
+		conn, _, _, err = ssh.NewClientConn(c, "relay", &ssh.ClientConfig{
+			User: "alice@example.com", Auth: []ssh.AuthMethod{ssh.Password(password)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+		})
+		if err == nil {
+			conn.Close()
+			break
+		}
+		c.Close()
+	}
+	if err != nil {
+		t.Errorf("nobody new comes in: %v", err)
+	}
+	for _, door := range []string{"ssh", "rfb", "code"} {
+		if held := r.waiting(door); held > 200 {
+			t.Errorf("%s holds %d strangers", door, held)
+		}
+	}
+	session.check(false)
+}
+
+// waiting is how many strangers stand at a door.
+func (r *relay) waiting(door string) int {
+	r.t.Helper()
+	for line := range strings.Lines(r.get("/metrics")) {
+		if n, ok := strings.CutPrefix(line, fmt.Sprintf("relayd_door_waiting{door=%q} ", door)); ok {
+			held, err := strconv.Atoi(strings.TrimSpace(n))
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			return held
+		}
+	}
+	r.t.Fatalf("no metric of the door %s", door)
+	return 0
+}

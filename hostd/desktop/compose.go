@@ -1,0 +1,284 @@
+package desktop
+
+import (
+	"image"
+	"time"
+
+	"github.com/helmline/helmline/bridge/form"
+	"github.com/helmline/helmline/bridge/frame"
+	"github.com/helmline/helmline/bridge/rfb"
+)
+
+// compose sends what the client lacks, if it lacks something.
+func (v *viewer) compose(u *update, now time.Time) (sent bool, err error) {
+	s := &v.send
+	var p *picture
+	if u.scene.desk != nil {
+		if p = u.scene.desk.enter(now); p != nil {
+			defer func() {
+				if p != nil {
+					p.leave()
+				}
+			}()
+		}
+	}
+	changed := &s.rest
+	changed.Reset(u.size)
+	v.drawPages(u, now, changed)
+	cursorBox := v.moveCursor(u, p, changed)
+	if !v.take(u, p, changed) {
+		return true, nil // the scene has changed: again, with the new one
+	}
+	s.first.Reset()
+	s.own.Reset()
+	s.parts = s.parts[:0]
+	v.announce(u) // before any pixels: TigerVNC decodes them in the cursor's pixel format if the cursor comes behind
+	v.encodePages(u)
+	v.encodeBase(u, p, cursorBox)
+	if p != nil {
+		p.leave()
+		p = nil
+	}
+	return v.finish(u)
+}
+
+// drawPages brings the overlays up to date.
+func (v *viewer) drawPages(u *update, now time.Time, changed *frame.Region) {
+	if !v.redraws(u) {
+		return
+	}
+	v.send.drawn = now
+	for i := range v.send.overlays {
+		v.send.overlays[i].draw(v.painter, u.scene.page(i), u.size, changed)
+	}
+}
+
+// redraws says whether an overlay is not what the scene shows.
+func (v *viewer) redraws(u *update) bool {
+	for i := range v.send.overlays {
+		if o := &v.send.overlays[i]; o.page != u.scene.page(i) || o.page != nil && o.size != u.size {
+			return true
+		}
+	}
+	return false
+}
+
+// moveCursor decides whether the desktop's cursor is drawn into the picture, and gives the box in which it must be drawn
+// in this update whatever else changes.
+func (v *viewer) moveCursor(u *update, p *picture, changed *frame.Region) image.Rectangle {
+	s := &v.send
+	draws := u.scene.desk != nil && (!u.scene.owner || u.caps.Cursor == rfb.CursorNone)
+	v.draws.Store(draws)
+	if !draws {
+		s.cursor.gone(changed)
+		return image.Rectangle{}
+	}
+	if p == nil {
+		return image.Rectangle{}
+	}
+	cur, shape, at := u.scene.desk.pointing()
+	bounds := p.image.Rect.Intersect(image.Rectangle{Max: u.size})
+	if s.cursor.move(cur, shape, at, bounds, changed) {
+		return s.cursor.box
+	}
+	return image.Rectangle{}
+}
+
+// take moves into s.work what is to be sent: what the client lacks and has asked for. It says no when the scene is not
+// u's any more, or the damage is of a later picture than p.
+func (v *viewer) take(u *update, p *picture, changed *frame.Region) bool {
+	s := &v.send
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.dirty.Union(changed)
+	if v.scene != u.scene || p != nil && v.from != nil && v.from != p {
+		return false
+	}
+	u.area = v.area
+	v.answered()
+	if u.area == v.dirty.Bounds() {
+		s.work.Set(&v.dirty)
+		v.dirty.Clear()
+	} else {
+		v.dirty.Split(u.area, &s.work)
+	}
+	if s.work.Area() > maxUpdate {
+		s.rects = s.work.AppendRects(s.rects[:0])
+		s.rects = firstOf(s.rects, maxUpdate)
+		s.part.Reset(u.size)
+		for _, r := range s.rects {
+			s.part.Add(r)
+		}
+		s.work.Without(&s.part)
+		v.dirty.Union(&s.work)
+		s.work.Set(&s.part)
+	}
+	return true
+}
+
+// firstOf cuts a list of rectangles off after so many pixels, in a rectangle between two rows of tiles.
+func firstOf(rects []image.Rectangle, pixels int) []image.Rectangle {
+	for i, r := range rects {
+		if area := r.Dx() * r.Dy(); area < pixels {
+			pixels -= area
+			continue
+		}
+		rows := pixels / r.Dx() / frame.Tile * frame.Tile
+		if i == 0 {
+			rows = max(rows, frame.Tile)
+		}
+		rects[i].Max.Y = min(r.Min.Y+rows, r.Max.Y)
+		if rows == 0 {
+			return rects[:i]
+		}
+		return rects[:i+1]
+	}
+	return rects
+}
+
+// encodePages moves what pages cover out of s.work and encodes it.
+func (v *viewer) encodePages(u *update) {
+	s := &v.send
+	for i := range s.overlays {
+		o := &s.overlays[i]
+		if o.page == nil {
+			continue
+		}
+		s.work.Split(o.image.Rect, &s.part)
+		v.encodeOwn(u, o.image)
+	}
+}
+
+// encodeOwn encodes s.part of an image of this viewer's, exactly.
+func (v *viewer) encodeOwn(u *update, img frame.Image) {
+	s := &v.send
+	if s.part.Empty() {
+		return
+	}
+	s.rects = s.part.AppendRects(s.rects[:0])
+	v.cache.own(&s.own, u.caps.Params(u.format, true), img, s.rects)
+	s.lossy.Without(&s.part)
+}
+
+// encodeBase encodes what lies below the pages: the desktop and its cursor, or the background.
+func (v *viewer) encodeBase(u *update, p *picture, cursorBox image.Rectangle) {
+	s := &v.send
+	if u.scene.desk == nil {
+		s.part.Set(&s.work)
+		v.encodeOwn(u, v.background(image.Rectangle{Max: u.size}))
+		return
+	}
+	if p == nil { // not now
+		v.mu.Lock()
+		v.add(&s.work)
+		v.mu.Unlock()
+		return
+	}
+	whole := image.Rectangle{Max: u.size}
+	desk := p.image
+	desk.Rect = desk.Rect.Intersect(whole)
+	if desk.Rect != whole {
+		v.encodeAround(u, desk.Rect)
+	}
+	size := s.work.Area()
+	if !s.work.Empty() {
+		v.encodeDesk(u, p, desk, false)
+	}
+	v.encodeCursor(u, desk, cursorBox)
+	if v.coarse.Load() {
+		v.refine(u, p, desk, size)
+	}
+}
+
+// encodeAround encodes the background right of and below a desktop that is smaller than the client's picture.
+func (v *viewer) encodeAround(u *update, desk image.Rectangle) {
+	s := &v.send
+	for _, strip := range [...]image.Rectangle{
+		image.Rect(desk.Max.X, 0, u.size.X, u.size.Y), image.Rect(0, desk.Max.Y, desk.Max.X, u.size.Y),
+	} {
+		if strip.Empty() {
+			continue
+		}
+		s.rest.Set(&s.work)
+		s.rest.Split(strip, &s.part)
+		v.encodeOwn(u, v.background(strip)) // the encoder cuts what of a tile lies beside the strip
+	}
+	// Tiles of the background alone are done.
+	s.work.Split(desk, &s.part)
+	s.work.Set(&s.part)
+}
+
+// encodeDesk encodes s.work of the desktop, together with every other viewer that lacks the same.
+func (v *viewer) encodeDesk(u *update, p *picture, desk frame.Image, lossless bool) {
+	s := &v.send
+	e := v.cache.encode(p, p.sequence, &s.work, u.caps.Params(u.format, lossless), desk, &s.rects)
+	s.parts = append(s.parts, e)
+	s.lossy.Without(&s.work)
+	for _, r := range e.batch.Lossy {
+		s.lossy.Add(r)
+	}
+	if len(e.batch.Lossy) > 0 {
+		v.coarse.Store(true)
+		u.scene.desk.refine()
+	}
+}
+
+// encodeCursor encodes the cursor's box when it has moved or what is below it was sent.
+func (v *viewer) encodeCursor(u *update, desk frame.Image, moved image.Rectangle) {
+	s := &v.send
+	box := s.cursor.box
+	if box.Empty() || moved.Empty() && !s.work.Touches(box) {
+		return
+	}
+	s.part.Reset(u.size)
+	s.part.Add(box)
+	for i := range s.overlays {
+		if o := &s.overlays[i]; o.page != nil {
+			s.part.Split(o.image.Rect, &s.rest)
+		}
+	}
+	s.cursor.draw(desk)
+	v.encodeOwn(u, s.cursor.image)
+}
+
+// refine sends a piece of what the client has with losses and has rested, exactly. busy is how many pixels of news this
+// update has.
+func (v *viewer) refine(u *update, p *picture, desk frame.Image, busy int) {
+	s := &v.send
+	if s.lossy.Empty() {
+		v.coarse.Store(false)
+		return
+	}
+	piece := pieceIdle
+	if busy > smallChange {
+		return
+	} else if busy > 0 {
+		piece = pieceBusy
+	}
+	s.work.Set(&s.lossy)
+	u.scene.desk.rested(&s.work)
+	for i := range s.overlays {
+		if o := &s.overlays[i]; o.page != nil {
+			s.work.Split(o.image.Rect, &s.rest)
+		}
+	}
+	if s.work.Empty() {
+		return
+	}
+	s.cut = firstOf(s.work.AppendRects(s.cut[:0]), piece)
+	s.work.Clear()
+	for _, r := range s.cut {
+		s.work.Add(r)
+	}
+	v.encodeDesk(u, p, desk, true)
+	v.encodeCursor(u, desk, image.Rectangle{})
+	v.coarse.Store(!s.lossy.Empty())
+}
+
+func (v *viewer) background(r image.Rectangle) frame.Image {
+	s := &v.send
+	if s.ground.Rect != r {
+		s.ground = frame.Solid(r, form.Background)
+	}
+	return s.ground
+}

@@ -1,0 +1,132 @@
+package desktop
+
+import (
+	"context"
+	"time"
+
+	"github.com/helmline/helmline/bridge/form"
+	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/hostd/ipc"
+)
+
+// askTime is how long hostd gives a holder to answer, for the countdown.
+const askTime = 10 * time.Second
+
+// wantControl asks hostd for control.
+func (s *session) wantControl(ctx context.Context) {
+	take := s.role == ipc.RoleTake
+	s.state = asksHolder
+	if take && s.lease.Holder != "" {
+		s.until = time.Now().Add(askTime)
+		s.showAsking(time.Now())
+	} // else the answer is there at once, and the page before stays that long
+	s.asking(ctx, func() (any, error) {
+		return s.srv.monitor.control(ctx, ipc.Control{Session: s.number, Take: take}, s.epoch.Store)
+	})
+}
+
+// showAsking says that the holder is being asked, and how long that takes.
+func (s *session) showAsking(now time.Time) {
+	if s.until.IsZero() {
+		return
+	}
+	s.wipePage()
+	text := "Asking " + refuse.Printable(s.lease.Holder, 120) + " for control."
+	s.page = form.Wait(s.srv.name(), form.Countdown(text, left(s.until, now)))
+}
+
+// left is how many whole seconds remain, rounded up.
+func left(until, now time.Time) int {
+	return max(int((until.Sub(now)+time.Second-1)/time.Second), 0)
+}
+
+// showTaken offers what still works when control was refused.
+func (s *session) showTaken(r *refuse.Refusal) {
+	switch r.Code {
+	case refuse.Held.Code, refuse.Denied.Code, refuse.AskTimeout.Code, refuse.TakenOver.Code, refuse.WatchOnly.Code, refuse.Busy.Code:
+		s.wipePage()
+		s.state, s.page = asksRole, form.Taken(s.srv.name(), s.user, r, !refuse.WatchOnly.Is(r))
+		s.stay()
+	default:
+		s.over(r, time.Now())
+	}
+}
+
+// leased takes in who controls now. The monitor's loop has stopped or let go the input already.
+func (s *session) leased(l ipc.Lease, now time.Time) {
+	s.lease = l
+	had := s.control
+	s.control = s.epoch.Load() != 0
+	if had && !s.control {
+		s.question = nil
+		if l.Session != 0 || l.Holder != "" && l.Holder != s.account {
+			s.role = ipc.RoleWatch // another has it: not to be asked for again by itself
+		}
+	}
+	if s.state == shows {
+		s.tellHolder(now)
+	}
+}
+
+// tellHolder shows a notice of who controls, when that is somebody else than the last one said.
+func (s *session) tellHolder(now time.Time) {
+	who := s.lease.Holder
+	if s.control {
+		who = "\x00" // oneself
+	} else if s.lease.Session == 0 && who != "" && who == s.account {
+		return // between two epochs of one's own
+	}
+	before := s.holder
+	s.holder = who
+	if who == before {
+		return
+	}
+	show := noticeTime
+	switch {
+	case s.control && before == "": // just come: nothing to tell
+		s.notice, s.until = nil, time.Time{}
+		return
+	case s.control:
+		s.notice = form.Notice("You are in control", "")
+	case before == "\x00" && who != "":
+		r := refuse.TakenOver.Of(who)
+		s.notice, show = form.Told(r), 2*noticeTime
+	case who == "":
+		s.notice = form.Notice("Nobody is in control", "You are watching.")
+	default:
+		s.notice = form.Notice(refuse.Printable(who, 120)+" is in control", "You are watching.")
+	}
+	s.until = now.Add(show)
+}
+
+// showQuestion asks the holder for control, until the time for it has run out.
+func (s *session) showQuestion(now time.Time) {
+	if !s.control || !now.Before(s.ask.Until) || s.ask.Asker == 0 {
+		s.question = nil
+		return
+	}
+	s.question = form.Question(s.ask.Account, left(s.ask.Until, now))
+}
+
+// answer is an answer to the question: F9 or its button hands control over, F10 or its button keeps it.
+func (s *session) answer(e event) {
+	grant := false
+	switch {
+	case e.kind == eventKey && e.sym == keyHandOver:
+		grant = true
+	case e.kind == eventKey && e.sym == keyKeep:
+	case e.kind == eventClick:
+		i := s.srv.painter.At(s.question, s.view.bounds(), e.at)
+		if i < 0 {
+			return
+		}
+		grant = s.question.Items[i].ID == form.HandOver
+	default:
+		return
+	}
+	s.question = nil
+	err := s.srv.monitor.conn.Send(ipc.TypeAnswer, ipc.Answer{Session: s.number, Asker: s.ask.Asker, Grant: grant})
+	if err != nil {
+		s.cause = err.Error()
+	}
+}

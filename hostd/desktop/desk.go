@@ -1,0 +1,211 @@
+package desktop
+
+import (
+	"image"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/helmline/helmline/bridge/frame"
+)
+
+// settleTime is half of how long a part of the picture must rest before what was sent of it with losses is sent exactly.
+const settleTime = 250 * time.Millisecond
+
+// A desk is one desktop with all who see it. Locks are taken in the order desk.mu, viewer.mu.
+type desk struct {
+	number uint32
+	cache  *cache
+
+	mu      sync.Mutex // guards what follows, and parts of every picture
+	picture *picture   // of now; nil at the end
+	name    string
+	viewers []*viewer
+
+	cursor  frame.Cursor
+	shape   uint32 // counts cursors
+	pointer image.Point
+
+	recent  [2]frame.Region // what has changed since the last beat of settle, and between that and the one before
+	settle  *time.Timer
+	running bool // settle runs
+}
+
+func newDesk(number uint32, c *cache) *desk {
+	d := &desk{number: number, cache: c, cursor: arrow()}
+	d.settle = time.AfterFunc(time.Hour, d.beat)
+	d.settle.Stop()
+	return d
+}
+
+// set gives the desk a picture, which is in use from its first frame on.
+func (d *desk) set(p *picture, name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old := d.picture
+	d.picture, d.name = p, name
+	if old != nil {
+		old.retire()
+		d.cache.forget(old)
+	}
+	if p == nil {
+		d.settle.Stop()
+		return
+	}
+	p.look()
+	d.wakeAll()
+}
+
+// size is that of the picture; zero before the first.
+func (d *desk) size() image.Point {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.picture == nil {
+		return image.Point{}
+	}
+	return d.picture.image.Rect.Max
+}
+
+// alive says whether there is a worker.
+func (d *desk) alive() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.picture != nil && !d.picture.dead
+}
+
+// join adds a viewer, who is told of every change from now on.
+func (d *desk) join(v *viewer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !slices.Contains(d.viewers, v) {
+		d.viewers = append(d.viewers, v)
+	}
+	if p := d.picture; p != nil {
+		if p.sequence > 0 {
+			v.mu.Lock()
+			v.from = p
+			v.mu.Unlock()
+		}
+		p.look()
+	}
+}
+
+func (d *desk) part(v *viewer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if i := slices.Index(d.viewers, v); i >= 0 {
+		d.viewers = slices.Delete(d.viewers, i, i+1)
+	}
+	d.drop()
+}
+
+// drop gives up the memory of a worker that is gone when nobody looks any more. d.mu is held.
+func (d *desk) drop() {
+	if p := d.picture; p != nil && p.dead && len(d.viewers) == 0 {
+		d.picture = nil
+		p.retire()
+		d.cache.forget(p)
+	}
+}
+
+// wanted says whether a viewer waits for a picture. d.mu is held.
+func (d *desk) wanted() bool {
+	for _, v := range d.viewers {
+		if v.hungry.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// wakeAll has every viewer look for something to send. d.mu is held.
+func (d *desk) wakeAll() {
+	for _, v := range d.viewers {
+		v.wakeUp()
+	}
+}
+
+// hungry says that a viewer has begun to wait for a picture.
+func (d *desk) hungry() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p := d.picture; p != nil && (p.damaged || !p.begun) {
+		p.look()
+	}
+}
+
+func (d *desk) setCursor(p *picture, c frame.Cursor) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.picture != p {
+		return
+	}
+	d.cursor = c
+	d.shape++
+	d.wakeAll()
+}
+
+func (d *desk) setPointer(p *picture, at image.Point) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.picture != p || d.pointer == at {
+		return
+	}
+	d.pointer = at
+	for _, v := range d.viewers {
+		if v.draws.Load() {
+			v.wakeUp()
+		}
+	}
+}
+
+// pointing gives the cursor, which is never changed but replaced, its number and where it points.
+func (d *desk) pointing() (frame.Cursor, uint32, image.Point) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cursor, d.shape, d.pointer
+}
+
+// rested takes out of r what has changed in the last 250 to 500 ms.
+func (d *desk) rested(r *frame.Region) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range d.recent {
+		if d.recent[i].Size() == r.Size() {
+			r.Without(&d.recent[i])
+			continue
+		}
+		for _, rect := range d.recent[i].AppendRects(nil) { // a client that cannot change its size
+			r.Sub(rect)
+		}
+	}
+}
+
+// refine has settle run: a viewer was sent something with losses.
+func (d *desk) refine() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.running && d.picture != nil {
+		d.running = true
+		d.settle.Reset(settleTime)
+	}
+}
+
+// beat is settle's: it wakes the viewers that have something to refine.
+func (d *desk) beat() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.recent[1].Set(&d.recent[0])
+	d.recent[0].Clear()
+	more := false
+	for _, v := range d.viewers {
+		if v.coarse.Load() {
+			more = true
+			v.wakeUp()
+		}
+	}
+	d.running = more && d.picture != nil
+	if d.running {
+		d.settle.Reset(settleTime)
+	}
+}

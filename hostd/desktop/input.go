@@ -1,0 +1,270 @@
+package desktop
+
+import (
+	"bytes"
+	"context"
+	"image"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/helmline/helmline/bridge/form"
+	"github.com/helmline/helmline/bridge/rfb"
+	"github.com/helmline/helmline/hostd/ipc"
+)
+
+// Limits of input.
+const (
+	inputRate  = 1000 // events a second: beyond it pointer moves are dropped, and the rest waits
+	inputBurst = 1000
+	maxEvents  = 64 // waiting for a page
+	maxHeld    = 32 // keys held down that went into a page
+)
+
+// Keys that answer the question for control.
+const (
+	keyHandOver = form.KeyF1 + 8 // F9
+	keyKeep     = form.KeyF1 + 9 // F10
+)
+
+// An event is something typed into a page.
+type event struct {
+	kind  eventKind
+	sym   uint32
+	shift bool
+	at    image.Point
+	text  []byte // wiped by who takes it
+}
+
+type eventKind uint8
+
+const (
+	eventKey eventKind = iota
+	eventClick
+	eventPaste
+)
+
+// A reader takes in what the client sends: the first gate that input passes. It is used by one goroutine.
+type reader struct {
+	s      *session
+	ctx    context.Context
+	in     *rfb.Reader
+	limit  *rate.Limiter
+	packet []byte
+
+	shift, ctrl int      // keys held
+	held        []uint32 // keys that went into a page: their release goes nowhere
+	buttons     uint16   // as last sent by the client
+	grabbed     bool     // the buttons went down on a page: the pointer is the page's until they are up
+	clip        []byte   // start of the client's clipboard, for pasting into a field
+	move        ipc.Input
+	moves       bool // move was held back by the limit
+
+	boxPage *form.Page // what box has last looked at
+	boxSize image.Point
+	boxRect image.Rectangle
+}
+
+// readLoop takes in what the client sends, until its end.
+func (s *session) readLoop(ctx context.Context) error {
+	r := &reader{
+		s: s, ctx: ctx, in: rfb.NewReader(&begins{s}), limit: rate.NewLimiter(inputRate, inputBurst),
+		packet: make([]byte, 0, 64), clip: make([]byte, 0, form.MaxField),
+	}
+	defer func() { clear(r.clip[:cap(r.clip)]) }()
+	r.in.Allow(rfb.AllowDesktopSize) // answered with a refusal
+	for {
+		if err := r.in.Next(r); err != nil {
+			return err
+		}
+		s.begun.Store(0)
+	}
+}
+
+func (r *reader) SetPixelFormat(f rfb.PixelFormat) error {
+	r.s.view.setPixelFormat(f)
+	return nil
+}
+
+func (r *reader) SetEncodings(list []int32) error {
+	r.s.view.setEncodings(list)
+	return nil
+}
+
+func (r *reader) UpdateRequest(incremental bool, area image.Rectangle) error {
+	r.s.view.request(incremental, area)
+	return r.flush()
+}
+
+// ContinuousUpdates and Fence are not announced, so the Reader lets none through.
+func (r *reader) ContinuousUpdates(bool, image.Rectangle) error { return nil }
+func (r *reader) Fence(uint32, []byte) error                    { return nil }
+
+// SetDesktopSize is refused: the desktop's size is the computer's.
+func (r *reader) SetDesktopSize(image.Point, []rfb.Screen) error {
+	r.s.view.refuseLayout()
+	return nil
+}
+
+// Key goes into a page when one is there, else to the desktop of who controls.
+func (r *reader) Key(down bool, sym, code uint32) error {
+	if err := r.wait(); err != nil {
+		return err
+	}
+	r.modifier(down, sym)
+	if !down {
+		if i := slices.Index(r.held, sym); i >= 0 {
+			r.held = slices.Delete(r.held, i, i+1)
+			return nil
+		}
+	}
+	p := r.s.prompt.Load()
+	if p != nil && (p.form || sym == keyHandOver || sym == keyKeep) {
+		if !down {
+			return nil
+		}
+		if len(r.held) < maxHeld && !slices.Contains(r.held, sym) {
+			r.held = append(r.held, sym)
+		}
+		if p.form && (r.ctrl > 0 && (sym == 'v' || sym == 'V') || r.shift > 0 && sym == form.KeyInsert) {
+			return r.send(event{kind: eventPaste, text: bytes.Clone(r.clip)})
+		}
+		if p.form && r.ctrl > 0 {
+			return nil // a shortcut, not a character
+		}
+		return r.send(event{kind: eventKey, sym: sym, shift: r.shift > 0})
+	}
+	in := ipc.Input{Kind: ipc.InputKey, A: sym, C: code}
+	if down {
+		in.B = 1
+	}
+	return r.input(in)
+}
+
+// modifier counts the shift and control keys that are held.
+func (r *reader) modifier(down bool, sym uint32) {
+	n := -1
+	if down {
+		n = 1
+	}
+	switch sym {
+	case form.KeyShiftL, form.KeyShiftR:
+		r.shift = min(max(r.shift+n, 0), 2)
+	case form.KeyControlL, form.KeyControlR:
+		r.ctrl = min(max(r.ctrl+n, 0), 2)
+	}
+}
+
+// Pointer goes to a page when one is there under it, else to the desktop of who controls.
+func (r *reader) Pointer(mask uint16, x, y int) error {
+	pressed := mask &^ r.buttons
+	moved := mask == r.buttons
+	was := r.buttons
+	r.buttons = mask
+	at := image.Pt(x, y)
+	p := r.s.prompt.Load()
+	if p != nil && (p.form || was == 0 && at.In(r.box(p.page))) {
+		r.grabbed = mask != 0
+		if pressed&1 != 0 {
+			return r.send(event{kind: eventClick, at: at})
+		}
+		return nil
+	}
+	if r.grabbed {
+		r.grabbed = mask != 0
+		return nil
+	}
+	size := r.s.view.bounds()
+	in := ipc.Input{
+		Kind: ipc.InputPointer, A: uint32(mask),
+		X: uint16(min(max(x, 0), size.X-1)), Y: uint16(min(max(y, 0), size.Y-1)),
+	}
+	if moved && !r.limit.Allow() {
+		r.move, r.moves = in, true
+		return nil
+	}
+	if !moved {
+		if err := r.wait(); err != nil {
+			return err
+		}
+	}
+	r.moves = false
+	return r.input(in)
+}
+
+// box is where a page is drawn.
+func (r *reader) box(page *form.Page) image.Rectangle {
+	if size := r.s.view.bounds(); page != r.boxPage || size != r.boxSize {
+		r.boxPage, r.boxSize, r.boxRect = page, size, r.s.srv.painter.Bounds(page, size)
+	}
+	return r.boxRect
+}
+
+// CutText keeps the first line, to be pasted into a field. Nothing else is done with it.
+func (r *reader) CutText(text []byte) error {
+	clear(r.clip[:cap(r.clip)])
+	r.clip = r.clip[:0]
+	if r.s.prompt.Load() == nil {
+		return nil
+	}
+	for _, c := range text { // Latin-1
+		if c == '\n' || c == '\r' || len(r.clip)+2 > cap(r.clip) {
+			break
+		}
+		r.clip = append(r.clip, string(rune(c))...)
+	}
+	return nil
+}
+
+// wait keeps to the limit.
+func (r *reader) wait() error {
+	if r.limit.Allow() {
+		return nil
+	}
+	return r.limit.Wait(r.ctx)
+}
+
+// flush sends the pointer's last move that the limit held back.
+func (r *reader) flush() error {
+	if !r.moves {
+		return nil
+	}
+	r.moves = false
+	return r.input(r.move)
+}
+
+// send hands an event to run, and waits while it is busy.
+func (r *reader) send(e event) error {
+	select {
+	case r.s.events <- e:
+		return nil
+	case <-r.ctx.Done():
+		clear(e.text)
+		return r.ctx.Err()
+	}
+}
+
+// input hands an event to hostd, with the epoch of this session's control. Without control it is dropped.
+func (r *reader) input(in ipc.Input) error {
+	in.Epoch = r.s.epoch.Load()
+	if in.Epoch == 0 {
+		r.s.srv.stats.dropped.Add(1)
+		return nil
+	}
+	in.Session = r.s.number
+	r.packet = in.AppendTo(r.packet[:0])
+	r.s.srv.stats.inputs.Add(1)
+	return r.s.srv.monitor.conn.SendPacket(r.packet)
+}
+
+// begins reads from the session's connection and notes when a message began.
+type begins struct{ s *session }
+
+func (b *begins) Read(p []byte) (int, error) {
+	n, err := b.s.conn.Read(p)
+	if n > 0 && b.s.begun.Load() == 0 {
+		b.s.begun.Store(time.Now().UnixNano())
+	}
+	return n, err
+}

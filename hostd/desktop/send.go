@@ -1,0 +1,239 @@
+package desktop
+
+import (
+	"context"
+	"errors"
+	"image"
+	"time"
+
+	"github.com/helmline/helmline/bridge/frame"
+	"github.com/helmline/helmline/bridge/rfb"
+)
+
+// errManyRects cannot come up: maxUpdate bounds what an update holds.
+var errManyRects = errors.New("an update of more rectangles than can be counted")
+
+// A sender is what sendLoop keeps from one update to the next. Its memory is used again.
+type sender struct {
+	stream   rfb.StreamState
+	lossy    frame.Region // what the client has with losses
+	overlays [maxPages]overlay
+	drawn    time.Time // when a page was drawn last
+	cursor   drawnCursor
+	arrow    frame.Cursor
+	ground   frame.Image // the background, as wide as the picture
+	said     said
+
+	work, part, rest frame.Region
+	rects, cut       []image.Rectangle
+	first            rfb.Batch // cursor and name, before any pixels: see rfb.AppendCursor
+	own              rfb.Batch // pages, background, cursors: of this viewer alone
+	head             []byte
+	parts            []*encoding
+}
+
+// said is what the client was told of cursor and name.
+type said struct {
+	cursor bool
+	desk   *desk // whose cursor; nil: the arrow
+	shape  uint32
+	title  string
+}
+
+// An update is one FramebufferUpdate in the making.
+type update struct {
+	scene  *scene
+	caps   rfb.Capabilities
+	format rfb.PixelFormat
+	size   image.Point
+	area   image.Rectangle
+}
+
+// sendLoop sends updates until ctx ends or the client cannot be written to.
+func (v *viewer) sendLoop(ctx context.Context) error {
+	later := time.NewTimer(time.Hour)
+	defer later.Stop()
+	v.send.arrow = arrow()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-v.wake:
+		case <-later.C:
+		}
+		for more := true; more && ctx.Err() == nil; {
+			var err error
+			var wait time.Duration
+			if more, wait, err = v.step(time.Now()); err != nil {
+				return err
+			}
+			if wait > 0 {
+				later.Reset(wait)
+			}
+		}
+	}
+}
+
+// step sends at most one update. more says that it did, wait after what time there will be something to send.
+func (v *viewer) step(now time.Time) (more bool, wait time.Duration, err error) {
+	v.mu.Lock()
+	if !v.asked && !v.layout && !v.map8 {
+		v.mu.Unlock()
+		return false, 0, nil
+	}
+	u := update{scene: v.scene, caps: v.caps, format: v.format, size: v.size, area: v.area}
+	map8, layout := v.map8, v.layout
+	v.map8, v.layout = false, false
+	if v.anew {
+		v.anew, v.send.said = false, said{}
+	}
+	if v.full {
+		if wait = v.nextFull.Sub(now); wait > 0 && !map8 && !layout {
+			v.mu.Unlock()
+			return false, wait, nil
+		}
+		v.full, v.nextFull = false, now.Add(fullTime)
+		v.dirty.Add(v.area)
+	}
+	asked := v.asked
+	v.mu.Unlock()
+
+	switch {
+	case map8:
+		return true, 0, v.write(rfb.AppendColourMap(v.send.head[:0]))
+	case layout:
+		return true, 0, v.writeLayout(&u, rfb.ReasonClient, rfb.ResultProhibited)
+	case !asked:
+		return false, 0, nil
+	}
+	if size := v.wants(&u); size != u.size {
+		return true, 0, v.resize(&u, size)
+	}
+	if wait = v.send.drawn.Add(frameTime).Sub(now); wait > 0 && v.redraws(&u) {
+		return false, wait, nil // a page is drawn as often as a picture is captured
+	}
+	more, err = v.compose(&u, now)
+	return more, 0, err
+}
+
+// wants is the size the client's picture should have.
+func (v *viewer) wants(u *update) image.Point {
+	if u.scene.desk == nil || !u.caps.DesktopSize && !u.caps.ExtendedDesktopSize {
+		return u.size
+	}
+	if size := u.scene.desk.size(); size != (image.Point{}) {
+		return size
+	}
+	return u.size
+}
+
+// resize gives the client's picture a new size, in an update of its own.
+func (v *viewer) resize(u *update, size image.Point) error {
+	v.mu.Lock()
+	v.size = size
+	v.dirty.Reset(size)
+	v.dirty.Add(v.dirty.Bounds())
+	v.answered()
+	v.mu.Unlock()
+	u.size = size
+	v.send.lossy.Reset(size)
+	v.send.cursor.box = image.Rectangle{}
+	if !u.caps.DesktopSize {
+		return v.writeLayout(u, rfb.ReasonServer, rfb.ResultOK)
+	}
+	v.send.head = rfb.AppendDesktopSize(rfb.AppendUpdateHeader(v.send.head[:0], 1), size)
+	return v.write(v.send.head)
+}
+
+// answered says that the client's requests are answered. v.mu is held.
+func (v *viewer) answered() {
+	v.asked, v.area = false, image.Rectangle{}
+	v.hungry.Store(false)
+}
+
+// waits says that there was nothing to answer the client's requests with.
+func (v *viewer) waits(u *update) {
+	v.mu.Lock()
+	v.asked, v.area = true, v.area.Union(u.area)
+	v.mu.Unlock()
+	if !v.hungry.Swap(true) && u.scene.desk != nil {
+		u.scene.desk.hungry()
+	}
+}
+
+func (v *viewer) writeLayout(u *update, reason, result int) error {
+	screens := [1]rfb.Screen{{Rect: image.Rectangle{Max: u.size}}}
+	v.send.head = rfb.AppendExtendedDesktopSize(rfb.AppendUpdateHeader(v.send.head[:0], 1), reason, result, u.size, screens[:])
+	return v.write(v.send.head)
+}
+
+func (v *viewer) write(b []byte) error {
+	if _, err := v.out.Write(b); err != nil {
+		return err
+	}
+	return v.out.Flush()
+}
+
+// announce appends what the client has to be told of cursor and name.
+func (v *viewer) announce(u *update) {
+	s := &v.send
+	var now said
+	now.title = s.said.title
+	if u.scene.owner {
+		now.desk = u.scene.desk
+	}
+	if u.caps.Cursor != rfb.CursorNone {
+		now.cursor = true
+		cur := s.arrow
+		if now.desk != nil {
+			cur, now.shape, _ = now.desk.pointing()
+		}
+		if !s.said.cursor || s.said.desk != now.desk || s.said.shape != now.shape {
+			s.first.Bytes = rfb.AppendCursor(s.first.Bytes, cur, u.caps.Cursor, u.format)
+			s.first.Count++
+		}
+	}
+	if u.caps.DesktopName && u.scene.title != "" && u.scene.title != now.title {
+		now.title = u.scene.title
+		s.first.Bytes = rfb.AppendDesktopName(s.first.Bytes, now.title)
+		s.first.Count++
+	}
+	s.said = now
+}
+
+// finish writes the update, unless it is empty.
+func (v *viewer) finish(u *update) (sent bool, err error) {
+	s := &v.send
+	defer func() {
+		for _, e := range s.parts {
+			v.cache.release(e)
+		}
+		s.parts = s.parts[:0]
+	}()
+	count := s.first.Count + s.own.Count
+	for _, e := range s.parts {
+		count += e.batch.Count
+	}
+	if count == 0 {
+		v.waits(u)
+		return false, nil
+	}
+	if count >= rfb.UnknownRects {
+		return false, errManyRects
+	}
+	v.cache.stats.updates.Add(1)
+	s.head = append(rfb.AppendUpdateHeader(s.head[:0], count), s.first.Bytes...)
+	if _, err := v.out.Write(s.head); err != nil {
+		return false, err
+	}
+	s.stream.OneStream = u.caps.OneStream
+	for _, e := range s.parts {
+		if err := e.batch.Send(v.out, &s.stream); err != nil {
+			return false, err
+		}
+	}
+	if err := s.own.Send(v.out, &s.stream); err != nil { // the cursor lies over the desktop
+		return false, err
+	}
+	return true, v.out.Flush()
+}

@@ -1,0 +1,298 @@
+package desktop
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/helmline/helmline/bridge/form"
+	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/hostd/ipc"
+)
+
+// Times of a session.
+const (
+	idleForm    = 2 * time.Minute  // without a key or a click in a form before any log-in
+	idleAgain   = 15 * time.Minute // and in one that has come back
+	noticeTime  = 5 * time.Second  // how long a notice stays
+	closingTime = 4 * time.Second  // how long the last page stays
+	messageTime = 30 * time.Second // for the rest of a client's message, from its first byte
+	watchBeat   = 10 * time.Second // between two looks at that
+)
+
+// state is where a session is on its way from the log-on form to the desktop.
+type state uint8
+
+const (
+	asksLogin  state = iota // the form
+	checks                  // hostd looks at what was entered
+	waits                   // logged in; hostd has not said which desktop
+	asksRole                // control is another's: watch, ask, or leave
+	asksHolder              // the holder is being asked
+	shows                   // the desktop
+	closes                  // the last page
+)
+
+// A session is one viewer of this computer. run owns it; the reader, sendLoop and the monitor's loop use what is said below
+// to be theirs.
+type session struct {
+	srv     *server
+	number  uint32
+	account string // the relay's word
+	e2e     bool
+	conn    net.Conn
+	at      uint32 // desktop it was last attached to; guarded by srv.mu
+	view    *viewer
+
+	events  chan event    // from the reader: what is typed into pages
+	results chan result   // answers of hostd
+	note    chan struct{} // 1; from the monitor's loop: look at news
+
+	epoch  atomic.Uint64          // of the session's control; 0: none. Set by the monitor's loop
+	prompt atomic.Pointer[prompt] // set by run, for the reader
+	begun  atomic.Int64           // when the client's unfinished message began, UnixNano; 0: none
+
+	mu    sync.Mutex // guards what follows
+	news  news
+	ready bool // view is set
+
+	// Owned by run.
+	state    state
+	role     ipc.Role
+	loggedIn bool
+	again    bool   // it was logged in before
+	user     string // OS user, or what was typed
+	form     form.LogOn
+	page     *form.Page // the form, when one is shown
+	notice   *form.Page
+	question *form.Page
+	ask      ipc.Ask // what question is about
+	desk     *desk
+	lease    ipc.Lease
+	holder   string // as the last notice said
+	control  bool
+	idle     time.Time // when the form closes
+	until    time.Time // end of the notice, of the asking, or of the last page
+	cause    string    // why the session ends, for the log
+	edits    int       // counts what was typed
+	asked    int       // counts questions to hostd
+	shown    shown
+}
+
+// news is what hostd has said and run has not yet looked at.
+type news struct {
+	desk     *desk
+	user     string
+	attached bool // desk is new
+	detached bool
+	refusal  *refuse.Refusal // of detached
+	lease    *ipc.Lease
+	asks     *ipc.Ask
+	end      *refuse.Refusal
+}
+
+// A prompt is the page that keys and clicks go to.
+type prompt struct {
+	page *form.Page // a view
+	form bool       // all of them; else only clicks inside and the keys that answer
+}
+
+// begin shows the first page, or the desktop to who has logged in already. It is called before the reader starts: what
+// a viewer types at once finds the form.
+func (s *session) begin(ctx context.Context) {
+	if s.loggedIn {
+		s.state = waits
+		if s.look(ctx); s.state == waits {
+			s.proceed(ctx)
+		}
+	} else {
+		s.showForm()
+	}
+	s.publish()
+}
+
+// run is the session's policy. It returns when the session is over.
+func (s *session) run(ctx context.Context) {
+	t := time.NewTimer(0)
+	defer t.Stop()
+	defer s.wipe()
+	for s.cause == "" {
+		s.publish()
+		t.Reset(s.next(time.Now()))
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-s.events:
+			s.input(ctx, e)
+		case r := <-s.results:
+			s.result(ctx, r)
+		case <-s.note:
+			s.look(ctx)
+		case now := <-t.C:
+			s.tick(now)
+		}
+	}
+}
+
+// wipe leaves no secret behind.
+func (s *session) wipe() {
+	if s.page != nil {
+		s.page.Wipe()
+	}
+	for {
+		select {
+		case e := <-s.events:
+			clear(e.text)
+		default:
+			return
+		}
+	}
+}
+
+// next is how long run may wait for something to happen.
+func (s *session) next(now time.Time) time.Duration {
+	at := now.Add(watchBeat)
+	for _, t := range [...]time.Time{s.idle, s.until} {
+		if !t.IsZero() && t.Before(at) {
+			at = t
+		}
+	}
+	if s.question != nil || s.state == asksHolder {
+		if second := now.Add(time.Second); second.Before(at) {
+			at = second
+		}
+	}
+	return max(at.Sub(now), 0)
+}
+
+// tick ends what has run out.
+func (s *session) tick(now time.Time) {
+	if at := s.begun.Load(); at != 0 && now.Sub(time.Unix(0, at)) > messageTime {
+		s.cause = "a message of the viewer took too long"
+		return
+	}
+	if !s.idle.IsZero() && !now.Before(s.idle) {
+		s.over(refuse.Ended.Of("this computer, as nobody typed into its form"), now)
+		return
+	}
+	switch {
+	case s.state == closes && !now.Before(s.until):
+		s.cause = "the session was ended"
+	case s.state == asksHolder:
+		s.showAsking(now)
+	case s.question != nil:
+		s.showQuestion(now)
+	case s.notice != nil && !now.Before(s.until):
+		s.notice, s.until = nil, time.Time{}
+	}
+}
+
+// shown is what publish has last given out.
+type shown struct {
+	desk  *desk
+	owner bool
+	title string
+	pages [3]*form.Page
+	edits int // of what is typed into the form
+}
+
+// publish gives the viewer and the reader what there is to see.
+func (s *session) publish() {
+	now := shown{pages: [...]*form.Page{s.question, s.notice, s.page}, edits: s.edits}
+	if s.state == shows {
+		now.desk, now.owner, now.title = s.desk, s.control, s.srv.title(s.user)
+	}
+	if now == s.shown {
+		return
+	}
+	s.shown = now
+	s.mu.Lock() // against the monitor's loop, which may take the desktop away at this moment
+	defer s.mu.Unlock()
+	if s.news.detached || s.news.end != nil {
+		now.desk, now.owner, now.title = nil, false, ""
+	}
+	sc := &scene{desk: now.desk, owner: now.owner, title: now.title}
+	for _, p := range now.pages {
+		if p != nil && len(sc.pages) < maxPages {
+			sc.pages = append(sc.pages, p.View())
+		}
+	}
+	switch {
+	case s.page != nil:
+		s.prompt.Store(&prompt{page: sc.pages[len(sc.pages)-1], form: true})
+	case s.question != nil:
+		s.prompt.Store(&prompt{page: sc.pages[0]})
+	default:
+		s.prompt.Store(nil)
+	}
+	s.view.show(sc)
+}
+
+// look takes in what hostd has said.
+func (s *session) look(ctx context.Context) {
+	s.mu.Lock()
+	n := s.news
+	s.news = news{}
+	s.mu.Unlock()
+	now := time.Now()
+	if n.lease != nil {
+		s.leased(*n.lease, now)
+	}
+	if n.detached {
+		s.detached(n.refusal)
+	}
+	if n.attached {
+		s.desk, s.loggedIn, s.control = n.desk, true, s.epoch.Load() != 0
+		s.shown = shown{} // it may have been hidden
+		if n.user != "" {
+			s.user = n.user
+		}
+		if s.state != checks && s.state != closes { // else the answer to the log-in comes first
+			s.proceed(ctx)
+		}
+	}
+	if n.asks != nil && s.control {
+		s.ask = *n.asks
+		s.showQuestion(now)
+	}
+	if n.end != nil {
+		s.over(n.end, now)
+	}
+}
+
+// over shows the last page.
+func (s *session) over(r *refuse.Refusal, now time.Time) {
+	s.wipePage()
+	s.state, s.page, s.notice, s.question = closes, form.Over(s.srv.name(), r), nil, nil
+	s.desk, s.idle, s.until = nil, time.Time{}, now.Add(closingTime)
+	s.epoch.Store(0)
+}
+
+func (s *session) wipePage() {
+	if s.page != nil {
+		s.page.Wipe()
+		s.page = nil
+	}
+}
+
+// A result is hostd's answer to a question of this session.
+type result struct {
+	number int
+	answer any // ipc.LoggedIn or ipc.Controlled
+	err    error
+}
+
+// asking asks hostd in a goroutine of its own; the answer comes by results. Only the answer to the last question counts.
+func (s *session) asking(ctx context.Context, f func() (any, error)) {
+	s.asked++
+	number := s.asked
+	s.srv.work.Go(func() {
+		a, err := f()
+		select {
+		case s.results <- result{number, a, err}:
+		case <-ctx.Done():
+		}
+	})
+}

@@ -1,0 +1,214 @@
+package desktop
+
+import (
+	"bufio"
+	"image"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/helmline/helmline/bridge/form"
+	"github.com/helmline/helmline/bridge/frame"
+	"github.com/helmline/helmline/bridge/rfb"
+)
+
+// Limits of what is sent.
+const (
+	maxUpdate    = 12 << 20               // pixels of one update: its rectangles can be counted in 16 bits
+	pieceIdle    = 1 << 18                // pixels that are refined at once when nothing else is to be sent
+	pieceBusy    = 1 << 15                // and beside a small change
+	smallChange  = 1 << 16                // pixels
+	fullTime     = 100 * time.Millisecond // between two updates that are not incremental
+	writePiece   = 64 << 10               // bytes written at once
+	writeTimeout = 30 * time.Second       // for one such piece
+)
+
+// A scene is what a viewer is shown: pages over a desktop, or over the background. It is replaced, never changed.
+type scene struct {
+	desk  *desk        // nil: not a pixel of any desktop
+	pages []*form.Page // topmost first; views
+	owner bool         // the viewer moves the desktop's pointer, so its own cursor is the desktop's
+	title string
+}
+
+// page is the i-th page from the top, or nil.
+func (s *scene) page(i int) *form.Page {
+	if i < len(s.pages) {
+		return s.pages[i]
+	}
+	return nil
+}
+
+// A viewer is one RFB connection as far as its picture goes. sendLoop is the only one that writes to it.
+type viewer struct {
+	cache   *cache
+	painter *form.Painter
+	out     *bufio.Writer
+	wake    chan struct{} // 1; to sendLoop: look for something to send
+
+	hungry atomic.Bool // the client waits for an update
+	coarse atomic.Bool // something was sent with losses
+	draws  atomic.Bool // the desktop's cursor is drawn into the picture
+
+	mu       sync.Mutex // guards what follows
+	size     image.Point
+	format   rfb.PixelFormat
+	caps     rfb.Capabilities
+	asked    bool
+	area     image.Rectangle // of the requests not yet answered
+	full     bool            // of them, one was not incremental
+	dirty    frame.Region    // what the client's picture lacks
+	from     *picture        // the latest that damage came from; nil: none since the scene has changed
+	scene    *scene
+	anew     bool // the client has to be told cursor and name again
+	map8     bool // the client has to be sent the colour map
+	layout   bool // the client waits for an answer to SetDesktopSize
+	nextFull time.Time
+
+	send sender // owned by sendLoop
+}
+
+// newViewer makes a viewer of a client that was told that size in ServerInit.
+func newViewer(conn net.Conn, size image.Point, c *cache, painter *form.Painter) *viewer {
+	v := &viewer{
+		cache: c, painter: painter, wake: make(chan struct{}, 1), size: size,
+		format: rfb.Native, caps: rfb.ParseEncodings(nil), scene: &scene{},
+	}
+	v.out = bufio.NewWriterSize(&pieces{conn: conn, stats: c.stats}, 16<<10)
+	v.dirty.Reset(size)
+	v.dirty.Add(v.dirty.Bounds())
+	v.send.lossy.Reset(size)
+	return v
+}
+
+// pieces writes to a connection in pieces that have between two thirds of writeTimeout and all of it each.
+type pieces struct {
+	conn  net.Conn
+	stats *stats
+	until time.Time // the deadline that is set: setting one is dear in a tunnel
+}
+
+func (w *pieces) Write(p []byte) (n int, err error) {
+	for len(p) > 0 && err == nil {
+		if now := time.Now(); w.until.Sub(now) < writeTimeout*2/3 {
+			w.until = now.Add(writeTimeout)
+			if err = w.conn.SetWriteDeadline(w.until); err != nil {
+				break
+			}
+		}
+		m := 0
+		m, err = w.conn.Write(p[:min(len(p), writePiece)])
+		w.stats.bytes.Add(uint64(m))
+		n, p = n+m, p[m:]
+	}
+	return n, err
+}
+
+func (v *viewer) wakeUp() {
+	select {
+	case v.wake <- struct{}{}:
+	default:
+	}
+}
+
+// damage notes what changed with a frame of p. The desk's mutex is held.
+func (v *viewer) damage(p *picture, change *frame.Region) {
+	v.mu.Lock()
+	if v.from != p { // also what it does not cover
+		v.from = p
+		v.dirty.Add(v.dirty.Bounds())
+	}
+	v.add(change)
+	v.mu.Unlock()
+	v.wakeUp()
+}
+
+// add puts a region of a picture, whatever its size, into dirty. v.mu is held.
+func (v *viewer) add(change *frame.Region) {
+	if change.Size() == v.dirty.Size() {
+		v.dirty.Union(change)
+		return
+	}
+	for _, r := range change.AppendRects(nil) {
+		v.dirty.Add(r)
+	}
+}
+
+// show sets what the viewer sees.
+func (v *viewer) show(s *scene) {
+	v.mu.Lock()
+	old := v.scene
+	v.scene = s
+	if s.desk != old.desk {
+		v.dirty.Add(v.dirty.Bounds())
+		v.from = nil
+	}
+	v.mu.Unlock()
+	if s.desk != old.desk {
+		if old.desk != nil {
+			old.desk.part(v)
+		}
+		if s.desk != nil {
+			s.desk.join(v)
+		}
+	}
+	v.wakeUp()
+}
+
+// hide takes the desktop out of what the viewer sees, at once.
+func (v *viewer) hide() {
+	v.mu.Lock()
+	s := *v.scene
+	v.mu.Unlock()
+	if s.desk != nil {
+		s.desk, s.owner, s.title = nil, false, ""
+		v.show(&s)
+	}
+}
+
+// bounds is the size of the client's picture.
+func (v *viewer) bounds() image.Point {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.size
+}
+
+// What follows is called by the session's reader.
+
+func (v *viewer) setPixelFormat(f rfb.PixelFormat) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.format = f
+	v.anew, v.map8 = true, !f.TrueColour
+}
+
+func (v *viewer) setEncodings(list []int32) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.caps = rfb.ParseEncodings(list)
+	v.anew = true
+}
+
+func (v *viewer) request(incremental bool, r image.Rectangle) {
+	v.mu.Lock()
+	r = r.Intersect(image.Rectangle{Max: v.size})
+	v.area = v.area.Union(r)
+	v.asked = true
+	if !incremental {
+		v.full = true
+	}
+	d := v.scene.desk
+	v.mu.Unlock()
+	if !v.hungry.Swap(true) && d != nil {
+		d.hungry()
+	}
+	v.wakeUp()
+}
+
+func (v *viewer) refuseLayout() {
+	v.mu.Lock()
+	v.layout = true
+	v.mu.Unlock()
+	v.wakeUp()
+}

@@ -1,0 +1,272 @@
+// Package ipc is what the parts of hostd say to each other over Unix sockets. Each message is one packet of a
+// SOCK_SEQPACKET socket: a type byte, then JSON, but for input, pictures and pointer moves, which are fixed binary records
+// because they are many. File descriptors travel beside a message.
+//
+//	hostd-net ── Conn ── hostd ── Conn ── worker        control and input; hostd checks every input's epoch
+//	hostd-net ─────── Conn (picture) ─────── worker     Damaged, Grab, Frame, Cursor; made by hostd, handed to both
+//
+// hostd believes nothing that hostd-net says: it may open and close sessions and try log-ins, but who is logged in, who controls
+// and which memory a session may see is hostd's own knowledge.
+package ipc
+
+import (
+	"fmt"
+	"image"
+	"time"
+
+	"github.com/helmline/helmline/bridge/refuse"
+)
+
+// MaxMessage is the longest packet, bytes. A cursor of 128×128 pixels and a list of 4,000 rectangles fit.
+const MaxMessage = 128 << 10
+
+// MaxFiles is the largest number of descriptors beside a message.
+const MaxFiles = 2
+
+// Type tells messages apart.
+type Type uint8
+
+// Messages of hostd-net to hostd. Those with an answer carry an ID that the answer repeats.
+const (
+	TypeHello   Type = iota + 1 // Hello, first message of hostd-net; answered by a Welcome
+	TypeOpen                    // Open → Opened
+	TypeLogin                   // Login → LoggedIn
+	TypeControl                 // Control → Controlled
+	TypeAnswer                  // Answer to an Ask
+	TypeClose                   // Close
+	TypeOnline                  // Online: the tunnel's state, for "hostd status"
+	TypeInput                   // Input, binary; from hostd to the worker too
+)
+
+// Messages of hostd to hostd-net.
+const (
+	TypeWelcome Type = iota + 32
+	TypeOpened
+	TypeLoggedIn
+	TypeControlled
+	TypeDesktop // Desktop, with two descriptors: the frame memory, readable only, and the picture socket
+	TypeAttach  // Attach
+	TypeDetach  // Detach
+	TypeLease   // Lease
+	TypeAsk     // Ask
+	TypeEnd     // End
+	TypeReload  // the enrolment has changed; no body
+)
+
+// Messages of hostd to the worker.
+const (
+	TypeStart   Type = iota + 64 // Start, first message
+	TypeMemory                   // Memory, with two descriptors: the frame memory and the picture socket
+	TypeRelease                  // release every pressed key and button; no body
+	TypeStop                     // end; no body
+)
+
+// Messages of the worker to hostd.
+const (
+	TypeReady    Type = iota + 96 // Ready: the display is open
+	TypeSize                      // Ready again, as the display has a new size: the worker waits for new Memory
+	TypeFailed                    // Failed: the display cannot be had, or is gone; the worker ends
+	TypeReleased                  // answer to TypeRelease, when all keys are up; no body
+)
+
+// Messages on a picture socket. Between Grab and Frame the worker owns the frame memory, else hostd-net does.
+const (
+	TypeDamaged Type = iota + 128 // worker → hostd-net: something changed; sent once until the next Grab; no body
+	TypeGrab                      // hostd-net → worker: Grab, binary: bring the memory up to date
+	TypeFrame                     // worker → hostd-net: Frame, binary
+	TypeCursor                    // worker → hostd-net: frame.Cursor, binary
+	TypePointer                   // worker → hostd-net: Pointer, binary: where the pointer is now
+)
+
+// Hello is hostd-net's first message.
+type Hello struct {
+	Version string
+}
+
+// Welcome tells hostd-net what it needs to draw a log-on form and to answer before one. It is sent again when
+// something in it changes.
+type Welcome struct {
+	Name       string      // of the computer, as its OS calls it
+	Size       image.Point // of the desktop that a form should have, pixels
+	CodeFirst  bool        // the form asks for the access code first
+	CodeSet    bool        // an access code exists
+	OSLogin    bool        // user name and password can be checked
+	RequireE2E bool        // refuse sessions that start at ClientInit
+	BootID     string      // differs at each start of hostd
+	Holder     string      // account in control, empty: nobody
+	Since      time.Time   // of the holder
+}
+
+// Role is what a session wants to be.
+type Role uint8
+
+// Roles. Take asks the holder for control, then controls.
+const (
+	RoleControl Role = iota + 1
+	RoleWatch
+	RoleTake
+)
+
+func (r Role) String() string {
+	switch r {
+	case RoleControl:
+		return "control"
+	case RoleWatch:
+		return "watch"
+	case RoleTake:
+		return "take"
+	}
+	return fmt.Sprintf("Role(%d)", uint8(r))
+}
+
+// Open announces a session before its viewer has logged in. Account, Viewer and Session are the relay's words.
+type Open struct {
+	ID      uint32
+	Session uint32 // hostd-net's number for it, never used twice by one hostd-net
+	Relay   string // the relay's session id, for the record
+	Account string
+	Viewer  string // address as the relay saw it
+	Role    Role
+	E2E     bool // the viewer's RFB security ends here
+}
+
+// Opened answers Open. A refusal (held, too many, end-to-end only) is early advice.
+type Opened struct {
+	ID      uint32
+	Refusal *refuse.Refusal
+}
+
+// Method of a log-in.
+type Method uint8
+
+// Methods.
+const (
+	MethodPassword Method = iota + 1 // OS user and password
+	MethodCode                       // Computer Access Code
+)
+
+// Login tries a log-in. Secret is wiped by whoever has used it.
+type Login struct {
+	ID      uint32
+	Session uint32
+	Method  Method
+	User    string
+	Secret  []byte
+}
+
+// LoggedIn answers Login. After success an Attach (or a Detach with a refusal) follows.
+type LoggedIn struct {
+	ID      uint32
+	Refusal *refuse.Refusal // nil: logged in
+	Left    int             // attempts before a lock-out, when a refusal may be tried again; -1: not told
+	Until   time.Time       // end of a lock-out, zero: none
+	User    string          // OS user
+}
+
+// Control asks for control for a logged-in session. Force takes it without asking the holder, if hostd allows.
+type Control struct {
+	ID      uint32
+	Session uint32
+	Take    bool // ask the holder, who has 10 s; the answer to this message comes after that
+	Force   bool
+}
+
+// Controlled answers Control.
+type Controlled struct {
+	ID      uint32
+	Refusal *refuse.Refusal
+	Epoch   uint64
+}
+
+// Answer is the holder's answer to an Ask.
+type Answer struct {
+	Session uint32 // the holder's
+	Asker   uint32 // the asking session's, from the Ask
+	Grant   bool
+}
+
+// Close ends a session. Vanished keeps its control for the grace time.
+type Close struct {
+	Session  uint32
+	Vanished bool
+}
+
+// Online is the state of the tunnel.
+type Online struct {
+	Online bool
+	Relay  string // host:port
+	Since  time.Time
+	Err    string // why not
+}
+
+// Desktop hands out the memory and the picture socket of a desktop. A later Desktop with the same Number replaces
+// the earlier: its size changed, or its worker was started again.
+type Desktop struct {
+	Number uint32
+	Size   image.Point
+	Stride int
+	Name   string // of the desktop, for the viewer's title
+}
+
+// Attach shows a desktop to a session. It follows the Desktop's first message.
+type Attach struct {
+	Session uint32
+	Desktop uint32
+	User    string
+}
+
+// Detach takes the desktop away from a session, which gets the form again.
+type Detach struct {
+	Session uint32
+	Refusal *refuse.Refusal
+}
+
+// Lease tells every session's hostd-net who controls.
+type Lease struct {
+	Epoch   uint64
+	Session uint32 // 0: nobody, or a holder that has vanished
+	Holder  string // account; empty: nobody
+	Since   time.Time
+}
+
+// Ask asks the holder to hand over control.
+type Ask struct {
+	Session uint32 // the holder's
+	Asker   uint32 // the asking session
+	Account string // who asks
+	Until   time.Time
+}
+
+// End ends a session at once.
+type End struct {
+	Session uint32
+	Refusal *refuse.Refusal
+}
+
+// Start tells a worker which display to open.
+type Start struct {
+	Display    string      // ":0"; empty: start a virtual display
+	Cookie     []byte      // MIT-MAGIC-COOKIE-1; empty: find it as a program of the user would
+	Xauthority string      // file to look in first; may be empty
+	Greeter    bool        // a log-on screen: the worker ends as soon as it is a user's session
+	Size       image.Point // of a virtual display
+	StateDir   string      // for a virtual display's files; may be empty
+}
+
+// Memory gives a worker a frame memory and the picture socket it belongs to; it replaces an earlier one.
+type Memory struct {
+	Size   image.Point
+	Stride int
+}
+
+// Ready says that a worker has its display open.
+type Ready struct {
+	Display string
+	Size    image.Point
+	Name    string
+}
+
+// Failed says why a worker has no display.
+type Failed struct {
+	Cause string
+}

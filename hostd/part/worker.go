@@ -1,0 +1,177 @@
+package part
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/helmline/helmline/bridge/frame"
+	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/hostd/ipc"
+)
+
+// killTime is how long a process has to be gone once it was killed.
+const killTime = 5 * time.Second
+
+// A workerPart is one life of a worker.
+type workerPart struct {
+	*link
+	lifting bool // it has been told to release all keys and has not answered; owned by Run
+}
+
+// superviseWorker keeps a desktop's worker running until the desktop is closed.
+func (m *Monitor) superviseWorker(d *desktop) {
+	for failures := 0; d.ctx.Err() == nil; {
+		began := time.Now()
+		err := m.runWorker(d)
+		if d.ctx.Err() != nil {
+			return
+		}
+		m.log.Warn("a worker has ended; it is started again", "uid", d.uid, "err", err)
+		if failures++; time.Since(began) >= ranWell {
+			failures = 1
+		}
+		m.pause(failures - 1)
+	}
+}
+
+// runWorker starts a worker and returns after its end.
+func (m *Monitor) runWorker(d *desktop) error {
+	who, err := m.c.Lookup(d.ctx, d.uid)
+	if err != nil {
+		m.post(func() { m.workerGone(d, nil, err.Error()) })
+		return err
+	}
+	conn, proc, err := m.c.Parts.Worker(d.ctx, who, d.kind != SeatGreeter)
+	if err != nil {
+		m.post(func() { m.workerGone(d, nil, err.Error()) })
+		return err
+	}
+	w := &workerPart{link: newLink(conn, proc)}
+	m.post(func() { m.workerUp(d, w) })
+	err = w.serve(d.ctx, func(p []byte) error { return m.fromWorker(d, w, p) })
+	reap(proc, m.times.end)
+	cause := "its worker ended"
+	if err != nil {
+		cause = err.Error()
+	}
+	m.post(func() { m.workerGone(d, w, cause) })
+	return err
+}
+
+// reap waits for the end of a process and brings it about when it does not come by itself.
+func reap(p Process, wait time.Duration) {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-p.Done():
+	case <-t.C:
+	}
+	p.Kill() // also what it has left behind
+	t.Reset(killTime)
+	select {
+	case <-p.Done():
+	case <-t.C:
+	}
+}
+
+func (m *Monitor) workerUp(d *desktop, w *workerPart) {
+	m.counts.WorkerStarts++
+	if !m.desktops[d] {
+		w.close()
+		return
+	}
+	d.worker = w
+	d.sink.Store(w)
+	w.send(ipc.TypeStart, ipc.Start{Display: d.display, Cookie: []byte(d.cookie), Xauthority: d.xauthority,
+		Greeter: d.kind == SeatGreeter, Size: m.c.Size})
+	m.after(m.times.ready, func() {
+		if d.worker == w && d.pic == nil {
+			d.cause = "its worker does not open the display"
+			w.close()
+		}
+	})
+}
+
+// fromWorker takes one packet of a worker.
+func (m *Monitor) fromWorker(d *desktop, w *workerPart, p []byte) error {
+	switch t := ipc.Type(p[0]); t {
+	case ipc.TypeReady, ipc.TypeSize:
+		r, err := ipc.Decode[ipc.Ready](p)
+		if err == nil {
+			err = frame.CheckSize(r.Size)
+		}
+		if err != nil {
+			return err
+		}
+		m.post(func() { m.workerReady(d, w, r) })
+	case ipc.TypeFailed:
+		f, err := ipc.Decode[ipc.Failed](p)
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("%s", refuse.Printable(f.Cause, 200))
+	case ipc.TypeReleased:
+		m.post(func() { m.released(w) })
+	default:
+		return fmt.Errorf("a message of type %d: %w", t, ipc.ErrMalformed)
+	}
+	return nil
+}
+
+// workerReady gives the worker a memory of the display's size, and hostd-net the same when somebody looks.
+func (m *Monitor) workerReady(d *desktop, w *workerPart, r ipc.Ready) {
+	if d.worker != w {
+		return
+	}
+	d.name = refuse.Printable(r.Name, 80)
+	pic, err := newPicture(r.Size)
+	if err == nil {
+		err = m.renew(d, pic)
+	}
+	if err != nil {
+		m.log.Error("a worker is ended, as it cannot have a memory", "err", err)
+		w.close()
+		return
+	}
+	d.failures, d.down, d.cause = 0, time.Time{}, ""
+	if m.welcome.Size != r.Size {
+		m.welcome.Size = r.Size
+		m.sendWelcome()
+	}
+	if m.viewers(d) > 0 && m.net != nil {
+		m.handOut(d)
+		m.attach(d)
+	}
+}
+
+// workerGone ends what a worker had; w is nil when it could not be started. Viewers wait for the next worker, but not for ever.
+func (m *Monitor) workerGone(d *desktop, w *workerPart, cause string) {
+	if w != nil {
+		m.released(w)
+	}
+	if !m.desktops[d] || d.worker != w {
+		return
+	}
+	d.worker = nil
+	d.sink.Store(nil)
+	if d.pic != nil {
+		d.pic.close()
+		d.pic, d.handed = nil, false
+		d.down, d.failures = time.Now(), 0
+	} else {
+		d.failures++
+	}
+	if d.cause == "" {
+		d.cause = cause
+	}
+	why := refuse.NoScreen.Of(m.c.Name, d.cause)
+	late := time.Since(d.down) >= m.times.down
+	for _, s := range m.sessions {
+		if s.desktop == d && (late || d.failures >= maxFails && !s.attached) {
+			m.detach(s, why)
+		}
+	}
+	if late && m.viewers(d) == 0 {
+		m.closeDesktop(d)
+	}
+}

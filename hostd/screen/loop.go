@@ -1,0 +1,298 @@
+package screen
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"slices"
+	"time"
+
+	"github.com/jezek/xgb/xproto"
+
+	"github.com/helmline/helmline/bridge/frame"
+	"github.com/helmline/helmline/hostd/ipc"
+)
+
+// A viewing is what loop knows about the screen and the one who looks at it.
+type viewing struct {
+	*worker
+	cap   *capturer
+	pic   *picture // nil: nobody
+	fresh bool     // the memory holds nothing yet
+	told  bool     // Damaged was sent and no Grab has come since
+	seq   uint16   // of the last Subtract: damage reported before it is dealt with
+
+	frame  ipc.Frame
+	packet []byte
+
+	cursor      frame.Cursor
+	cursorDue   bool
+	cursorTime  time.Time // of the last one
+	at          image.Point
+	pointerTold bool
+	moving      time.Time // the pointer has moved last
+	raw         bool      // the server tells of moves
+	timer       *time.Timer
+}
+
+// loop serves the screen until ctx ends (nil) or the display is gone.
+func (w *worker) loop(ctx context.Context) error {
+	v := &viewing{worker: w, raw: w.d.watchPointer()}
+	var err error
+	if v.cap, err = newCapturer(w.d, w.log, w.greeter.still); err != nil {
+		return v.verdict(err)
+	}
+	defer v.cap.close()
+	defer v.drop()
+	v.timer = time.NewTimer(time.Hour)
+	v.timer.Stop()
+	for {
+		var grabs chan bool
+		if v.pic != nil {
+			grabs = v.pic.grabs
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.d.stream.closed:
+			return v.verdict(ErrDisplayGone)
+		case p := <-w.memory:
+			err = v.install(p)
+		case full, ok := <-grabs:
+			if !ok {
+				v.drop()
+				continue
+			}
+			err = v.grab(full)
+		case <-w.pending.wake:
+			err = v.happened(w.pending.take())
+		case <-v.timer.C:
+			err = v.tick()
+		}
+		if err != nil {
+			return v.verdict(err)
+		}
+	}
+}
+
+// verdict makes one error of all that the end of a display causes.
+func (v *viewing) verdict(err error) error {
+	if v.d.gone() {
+		return fmt.Errorf("display %s: %w", v.d.name, ErrDisplayGone)
+	}
+	return err
+}
+
+// drop forgets the one who looks.
+func (v *viewing) drop() {
+	if v.pic != nil {
+		v.pic.close()
+		v.pic = nil
+	}
+	v.moving = time.Time{}
+	v.pending.ignoreMoves(true) // until somebody looks
+	v.timer.Stop()
+}
+
+// install starts to serve a new memory: shape and place of the pointer first, and all of the picture waits to be asked for.
+func (v *viewing) install(p *picture) error {
+	v.drop()
+	v.pic, v.fresh, v.told, v.pointerTold = p, true, false, false
+	if p.img.Rect.Max != v.d.size {
+		return nil // another will come for the size that hostd has been told since
+	}
+	var err error
+	if v.cursor, err = v.d.readCursor(); err != nil {
+		return err
+	}
+	v.cursorTime, v.cursorDue = time.Now(), false
+	v.send(ipc.AppendCursor(v.packet[:0], &v.cursor))
+	if err := v.point(); err != nil {
+		return err
+	}
+	v.damaged()
+	v.pending.ignoreMoves(false)
+	v.schedule()
+	return nil
+}
+
+// send sends a packet to the one who looks. An error shows at the socket's end, which is received.
+func (v *viewing) send(p []byte) {
+	v.packet = p[:0]
+	if v.pic.conn.SendPacket(p) != nil {
+		v.pic.hangUp()
+	}
+}
+
+// damaged says once that there is something to grab.
+func (v *viewing) damaged() {
+	if v.pic != nil && !v.told {
+		v.told = true
+		v.send(append(v.packet[:0], byte(ipc.TypeDamaged)))
+	}
+}
+
+// happened deals with what the X server said.
+func (v *viewing) happened(h happened) error {
+	if h.size != (image.Point{}) && h.size != v.d.size {
+		if err := v.resized(); err != nil {
+			return err
+		}
+	}
+	if v.pic == nil {
+		return nil
+	}
+	if h.damaged && !before(h.sequence, v.seq) {
+		v.damaged()
+	}
+	if h.cursor {
+		v.cursorDue = true
+		if time.Since(v.cursorTime) >= cursorEvery {
+			if err := v.shape(); err != nil {
+				return err
+			}
+		}
+	}
+	if h.moved && v.moving.IsZero() {
+		v.moving = time.Now()
+		v.pending.ignoreMoves(true)
+		if err := v.point(); err != nil {
+			return err
+		}
+	}
+	v.schedule()
+	return nil
+}
+
+// tick looks at the pointer again.
+func (v *viewing) tick() error {
+	if v.pic == nil {
+		return nil
+	}
+	if v.cursorDue && time.Since(v.cursorTime) >= cursorEvery {
+		if err := v.shape(); err != nil {
+			return err
+		}
+	}
+	at := v.at
+	if err := v.point(); err != nil {
+		return err
+	}
+	switch now := time.Now(); {
+	case v.at != at:
+		v.moving = now
+	case now.Sub(v.moving) > pointerRest:
+		v.moving = time.Time{}
+		v.pending.ignoreMoves(false)
+	}
+	v.schedule()
+	return nil
+}
+
+// schedule sets the timer for what comes next, if anything.
+func (v *viewing) schedule() {
+	switch {
+	case !v.moving.IsZero():
+		v.timer.Reset(pointerEvery)
+	case v.cursorDue:
+		v.timer.Reset(cursorEvery)
+	case !v.raw:
+		v.timer.Reset(pointerPoll)
+	}
+}
+
+// shape sends the pointer's shape if it is another.
+func (v *viewing) shape() error {
+	c, err := v.d.readCursor()
+	if err != nil {
+		return err
+	}
+	if err := v.greeter.still(); err != nil {
+		return err
+	}
+	v.cursorDue, v.cursorTime = false, time.Now()
+	if c.Size != v.cursor.Size || c.Hot != v.cursor.Hot || !bytes.Equal(c.Pix, v.cursor.Pix) {
+		v.cursor = c
+		v.send(ipc.AppendCursor(v.packet[:0], &c))
+	}
+	return nil
+}
+
+// point sends the pointer's place if it is another.
+func (v *viewing) point() error {
+	at, err := v.d.pointer()
+	if err == nil {
+		v.pointed(at)
+	}
+	return err
+}
+
+func (v *viewing) pointed(at image.Point) {
+	if at != v.at || !v.pointerTold {
+		v.at, v.pointerTold = at, true
+		v.send(ipc.Pointer{X: uint16(at.X), Y: uint16(at.Y)}.AppendTo(v.packet[:0]))
+	}
+}
+
+// grab brings the memory up to date and answers with what has changed in it.
+func (v *viewing) grab(full bool) error {
+	v.told = false
+	v.frame.Sequence++
+	v.frame.Captured, v.frame.Rects = 0, v.frame.Rects[:0]
+	if v.pic.img.Rect.Max != v.d.size { // of before a resize; its other end forgets it soon
+		v.send(v.frame.AppendTo(v.packet[:0]))
+		return nil
+	}
+	pointer := xproto.QueryPointer(v.d.x, v.d.root)
+	full = full || v.fresh
+	var err error
+	if full {
+		v.seq = v.cap.everything()
+	} else if v.seq, err = v.cap.damaged(); err != nil {
+		return err
+	}
+	if at, err := pointerReply(pointer); err != nil {
+		return err
+	} else {
+		v.pointed(at)
+	}
+	v.frame.Rects, err = v.cap.capture(v.pic.img, v.frame.Rects)
+	switch {
+	case errors.Is(err, errResized):
+		if err := v.announce(); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	default:
+		v.fresh = false
+	}
+	v.frame.Captured = v.cap.captured()
+	if full {
+		v.frame.Rects = append(v.frame.Rects[:0], v.pic.img.Rect)
+	}
+	v.frame.Rects = fewer(v.cap.cells, v.frame.Rects)
+	v.send(v.frame.AppendTo(v.packet[:0]))
+	return nil
+}
+
+// resized asks the server for the size, which may have changed again, and tells hostd.
+func (v *viewing) resized() error {
+	size := v.d.size
+	if err := v.d.askSize(); err != nil {
+		return err
+	}
+	if size == v.d.size {
+		return nil
+	}
+	return v.announce()
+}
+
+// announce tells hostd of the new size. A memory for it will come.
+func (v *viewing) announce() error {
+	v.cap.resize()
+	v.frame.Rects = slices.Grow(v.frame.Rects[:0], 64)
+	return v.conn.Send(ipc.TypeSize, v.ready())
+}

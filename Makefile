@@ -1,0 +1,57 @@
+# Helmline. "make help" lists what can be made.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+bindir   = $(PREFIX)/bin
+unitdir  = $(PREFIX)/lib/systemd/system
+usersdir = $(PREFIX)/lib/sysusers.d
+
+# How long each fuzz target runs in "make check".
+FUZZTIME ?= 20s
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOBUILD  = go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+TOOL     = go tool -modfile=.ci/tools/go.mod
+# Folders that begin with a dot are no part of ./..., so those with tests are looked up.
+CITESTS := $(patsubst %/,./%,$(sort $(dir $(wildcard .ci/*/*_test.go .ci/*/*/*_test.go))))
+
+.PHONY: help build test check demo bench install fuzz
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
+
+build: ## relayd, hostd and hostd-pam into bin/
+	CGO_ENABLED=0 $(GOBUILD) -o bin/relayd ./relayd
+	CGO_ENABLED=0 $(GOBUILD) -o bin/hostd ./hostd
+	.ci/install build
+	CGO_ENABLED=1 $(GOBUILD) -o bin/hostd-pam ./hostd/pam
+
+test: ## every test; installs what is missing
+	.ci/install build demo test
+	go test ./...
+	go test -p 1 -timeout 30m $(CITESTS)
+
+check: ## format, vet, staticcheck, imports, known vulnerabilities, units, fuzzing
+	.ci/install build test
+	FUZZTIME=$(FUZZTIME) .ci/check
+
+bench: build ## beside its peers, in one run: the relay; takes minutes and wants a quiet machine
+	.ci/install build demo test
+	go run ./.ci/bench/relay
+	go run ./.ci/bench/signin
+
+fuzz: ## every fuzz target for FUZZTIME (20s)
+	go run ./.ci/fuzz -time $(FUZZTIME)
+
+demo: build ## a relay, this computer and a desktop to try; ADDRESS=0.0.0.0 lets other machines in
+	@mkdir -p .demo
+	go build -o .demo/demo ./.ci/demo
+	@exec .demo/demo $(if $(ADDRESS),-address $(ADDRESS))
+
+install: build ## into DESTDIR and PREFIX (/usr/local); settings in /etc/helmline are kept
+	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(unitdir) $(DESTDIR)$(usersdir) $(DESTDIR)/etc/helmline $(DESTDIR)/etc/pam.d
+	install -m 755 bin/relayd bin/hostd bin/hostd-pam $(DESTDIR)$(bindir)
+	for u in relayd.service relayd.socket hostd.service hostd-net.service; do \
+		sed 's|/usr/bin/|$(bindir)/|g' systemd/$$u > $(DESTDIR)$(unitdir)/$$u && chmod 644 $(DESTDIR)$(unitdir)/$$u || exit 1; done
+	install -m 644 systemd/helmline.sysusers $(DESTDIR)$(usersdir)/helmline.conf
+	for f in relayd hostd; do [ -e $(DESTDIR)/etc/helmline/$$f.toml ] || install -m 644 conf/$$f.toml $(DESTDIR)/etc/helmline/; done
+	[ -e $(DESTDIR)/etc/pam.d/hostd ] || install -m 644 systemd/hostd.pam $(DESTDIR)/etc/pam.d/hostd

@@ -154,13 +154,16 @@ func Taken(computer, user string, r *refuse.Refusal, ask bool) *Page {
 	return NewPage(items...)
 }
 
-// Wait is a page that says what is being waited for.
+// Wait is a page that says what is being waited for. Escape or a click cancels; Enter does not, since whoever types on while
+// the page comes up does not mean its button.
 func Wait(computer, text string) *Page {
-	return NewPage(
+	p := NewPage(
 		Item{Kind: Heading, Text: "One moment"},
 		Item{Kind: Subject, Text: refuse.Printable(computer, 80)},
 		Item{Kind: Text, Text: text},
 		Item{Kind: Button, ID: Cancel, Text: "Cancel", Cancel: true})
+	p.Busy = true
+	return p
 }
 
 // Over is the last page of a session.

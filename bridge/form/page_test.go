@@ -66,6 +66,20 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// Whoever types on behind the access code once cancelled the session with the next Enter.
+func TestTypingOnDoesNotCancelTheWait(t *testing.T) {
+	p := Wait("desk7", "You are logged in. The desktop is being opened.")
+	if got := press(p, append(text("ls "), KeyTab, ' ', KeyReturn, KeyEnter)...); got != 0 {
+		t.Errorf("chose %d", got)
+	}
+	if got := press(p, KeyEscape); got != Cancel {
+		t.Errorf("escape chose %d", got)
+	}
+	if got, _ := p.Click(len(p.Items) - 1); got != Cancel {
+		t.Errorf("a click on the button chose %d", got)
+	}
+}
+
 func TestFieldIsBounded(t *testing.T) {
 	for _, n := range []int{MaxField - 1, MaxField, MaxField + 1} {
 		p := logOn()

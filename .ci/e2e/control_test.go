@@ -269,17 +269,7 @@ func TestThreeUsers(t *testing.T) {
 	defer c.Close()
 	w.Check(c.Type(w.Code + "\n"))
 	w.Until("control", func() (bool, error) { account, _ := w.holder(); return account == Account, nil })
-	var part, worker int
-	for _, pid := range rig.Children(w.HostProc.Pid) {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		w.Check(err)
-		switch args := strings.Split(string(b), "\x00"); args[1] {
-		case "net":
-			part = pid
-		case "worker":
-			worker = pid
-		}
-	}
+	part, worker := w.hostPart("net"), w.hostPart("worker")
 	if part == 0 || worker == 0 {
 		t.Fatalf("hostd-net is %d, the worker %d", part, worker)
 	}

@@ -16,6 +16,7 @@ type guard struct {
 	mu       sync.Mutex // guards what follows, and the windows of the flows
 	flows    map[uint32]*flow
 	own      int           // flows that this side opened
+	reserved int           // places of flows that this side is about to open
 	peers    int           // flows that the other side opened
 	grown    int           // bytes of all windows beyond their first size
 	rtt      time.Duration // the shortest round trip yet; 0 before the first
@@ -164,6 +165,7 @@ func (g *guard) out(f frame) bool {
 		return true
 	}
 	if f.flags&flagSYN != 0 {
+		g.reserved = max(0, g.reserved-1) // the place is taken
 		g.add(f.stream)
 	}
 	s := g.flows[f.stream]
@@ -209,6 +211,25 @@ func (g *guard) drop(s *flow) {
 	} else {
 		g.peers--
 	}
+}
+
+// reserve keeps a place for a stream that this side is about to open, when fewer than most are open or about to be. The
+// place is taken by the frame that opens the stream, or given back by release.
+func (g *guard) reserve(most int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.own+g.reserved >= most {
+		return false
+	}
+	g.reserved++
+	return true
+}
+
+// release gives back a place of a stream that is not opened.
+func (g *guard) release() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.reserved = max(0, g.reserved-1)
 }
 
 // find gives a stream that has not ended.

@@ -29,6 +29,7 @@ type link struct {
 	peer  net.Addr
 	turn  turn // to write to ch
 	pace  pace
+	order sync.Mutex // held from the guard's word on a frame to the frame's place in the queue: see control
 
 	// Owned by Read.
 	small    [512]byte // what ch gave beyond the frame that was read
@@ -188,12 +189,14 @@ func (l *link) Write(p []byte) (int, error) {
 	return len(p), l.control(parseFrame(p))
 }
 
-// control sends a frame without data, now or, when another goroutine is writing, right after its piece.
+// control sends a frame without data, now or, when another goroutine is writing, right after its piece. Frames go out
+// in the order in which the guard has seen them: a stream that it opens in the place of one that has ended must not
+// reach the other side before that one's end.
 func (l *link) control(f frame) error {
-	if !l.guard.out(f) {
-		return nil
-	}
-	if !l.turn.leave(f) {
+	l.order.Lock()
+	mine := l.guard.out(f) && l.turn.leave(f)
+	l.order.Unlock()
+	if !mine {
 		return nil
 	}
 	var b [frameHeader]byte

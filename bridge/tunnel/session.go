@@ -184,10 +184,11 @@ func (s *Session) beat() {
 // Open opens a stream, sends its header and waits for the reply, all within ctx. A refusal of the other side is
 // returned as *refuse.Refusal; too many streams are one too, number 40016.
 func (s *Session) Open(ctx context.Context, h Header) (net.Conn, error) {
-	if own, _ := s.link.guard.counts(); own >= s.most {
+	if !s.link.guard.reserve(s.most) {
 		return nil, refuse.TooMany.Of("the computer")
 	}
 	if err := s.opens.wait(ctx); err != nil {
+		s.link.guard.release()
 		return nil, err
 	}
 	type result struct {
@@ -216,9 +217,11 @@ func (s *Session) Open(ctx context.Context, h Header) (net.Conn, error) {
 	}
 }
 
+// open is Open with a place reserved.
 func (s *Session) open(ctx context.Context, h Header) (*stream, error) {
 	y, err := s.mux.OpenStream()
 	if err != nil {
+		s.link.guard.release() // or the stream is open for nobody, and the session at its end
 		return nil, s.fault(err)
 	}
 	st := s.stream(y)

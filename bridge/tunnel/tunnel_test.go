@@ -358,6 +358,73 @@ func testStreamsThatAreOpenAtOnce(t *testing.T) {
 	}
 }
 
+func TestOpenedAllAtOnce(t *testing.T) { bubble(t, testOpenedAllAtOnce) }
+
+// More streams than the other side bears, opened by as many goroutines: those too many are refused, and the session
+// lives.
+func testOpenedAllAtOnce(t *testing.T) {
+	host, relay := pair(t)
+	go echo(host)
+	const more = 21
+	errs := make(chan error)
+	for range DefaultStreams + more {
+		go func() {
+			_, err := relay.Open(t.Context(), Header{Purpose: RFB})
+			errs <- err
+		}()
+	}
+	refused := 0
+	for range DefaultStreams + more {
+		switch err := <-errs; {
+		case refuse.TooMany.Is(err):
+			refused++
+		case err != nil:
+			t.Error(err)
+		}
+	}
+	synctest.Wait()
+	if refused != more || relay.Streams() != DefaultStreams || host.Err() != nil {
+		t.Fatalf("%d refused, %d open, %v", refused, relay.Streams(), host.Err())
+	}
+}
+
+func TestPlacesOfStreamsAreGivenBack(t *testing.T) { bubble(t, testPlacesOfStreamsAreGivenBack) }
+
+// At the limit all the time: each stream that ends makes room for one, and the other side never sees one too many.
+func testPlacesOfStreamsAreGivenBack(t *testing.T) {
+	a, b := bufferedPipe()
+	host, relay := sessions(t, a, b, Limits{Streams: 4}, Limits{})
+	go echo(host)
+	over, stop := context.WithCancel(t.Context())
+	stop()
+	var work sync.WaitGroup
+	for range 8 {
+		work.Go(func() {
+			for range 100 {
+				c, err := relay.Open(t.Context(), Header{Purpose: RFB})
+				if refuse.TooMany.Is(err) {
+					time.Sleep(10 * time.Millisecond)
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = c.Close()
+				if _, err := relay.Open(over, Header{Purpose: RFB}); err == nil {
+					t.Error("opened when it was over already")
+				}
+			}
+		})
+	}
+	work.Wait()
+	time.Sleep(linger)
+	synctest.Wait()
+	if host.Err() != nil || relay.Streams() != 0 || relay.link.guard.reserved != 0 {
+		t.Fatalf("%v; %d open, %d reserved", host.Err(), relay.Streams(), relay.link.guard.reserved)
+	}
+}
+
 func TestDirectionsEndApart(t *testing.T) { bubble(t, testDirectionsEndApart) }
 
 func testDirectionsEndApart(t *testing.T) {

@@ -317,21 +317,42 @@ func TestSSHBoundsWhatAClientAsks(t *testing.T) {
 	r := startRelay(t)
 	r.account("alice@example.com")
 	key := r.key("alice@example.com")
-	t.Run("channels", func(t *testing.T) {
+	t.Run("holds", func(t *testing.T) {
 		client, _, err := r.dial("alice@example.com", ssh.PublicKeys(key))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer client.Close()
-		for i := 1; i <= 33; i++ {
+		for i := 1; i <= 5; i++ {
 			s, err := client.NewSession()
-			if (err == nil) != (i <= 32) {
-				t.Fatalf("channel %d: %v", i, err)
+			if (err == nil) != (i <= 4) {
+				t.Fatalf("hold %d: %v", i, err)
 			}
 			if s != nil {
 				defer s.Close()
 			}
 		}
+	})
+	t.Run("channels of an account", func(t *testing.T) {
+		r.computer("alice@example.com", "desk7", echo)
+		for i := range 65 {
+			client, _, err := r.dial("alice@example.com", ssh.PublicKeys(key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			for range 3 {
+				c, err := client.Dial("tcp", "desk7:5900")
+				if err != nil {
+					if i != 21 || !strings.Contains(err.Error(), "the account has 64 channels already") {
+						t.Errorf("connection %d: %v", i+1, err)
+					}
+					return
+				}
+				defer c.Close()
+			}
+		}
+		t.Error("there is no limit")
 	})
 	t.Run("requests", func(t *testing.T) {
 		client, _, err := r.dial("alice@example.com", ssh.PublicKeys(key))

@@ -192,44 +192,74 @@ func (g *Gate) enroll(ctx context.Context, v *visit, conn *ssh.ServerConn, chans
 	return nil
 }
 
+// Limits of one account at this door. What a client sends in a channel is kept until somebody reads it, up to 2 MiB:
+// x/crypto/ssh has no smaller window. So an account's channels hold 128 MiB at most.
+const (
+	maxConns    = 32 // SSH connections
+	maxChannels = 64 // in all of them
+)
+
 // guests are the people who are signed in, by account.
 type guests struct {
-	mu    sync.Mutex // guards conns
-	conns map[int64]map[*ssh.ServerConn]bool
+	mu  sync.Mutex // guards what follows
+	all map[int64]*guest
 }
 
-// maxPerAccount is how many SSH connections one account may have.
-const maxPerAccount = 64
+// A guest is what one account has open.
+type guest struct {
+	conns    map[*ssh.ServerConn]bool
+	channels int
+}
 
 func (g *guests) add(id int64, c *ssh.ServerConn) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.conns[id]) >= maxPerAccount {
-		return fmt.Errorf("the account has %d connections already", maxPerAccount)
+	if g.all == nil {
+		g.all = make(map[int64]*guest)
 	}
-	if g.conns == nil {
-		g.conns = make(map[int64]map[*ssh.ServerConn]bool)
+	if g.all[id] == nil {
+		g.all[id] = &guest{conns: make(map[*ssh.ServerConn]bool)}
 	}
-	if g.conns[id] == nil {
-		g.conns[id] = make(map[*ssh.ServerConn]bool)
+	if len(g.all[id].conns) >= maxConns {
+		return fmt.Errorf("the account has %d connections already", maxConns)
 	}
-	g.conns[id][c] = true
+	g.all[id].conns[c] = true
 	return nil
 }
 
+// remove forgets a connection whose channels are over.
 func (g *guests) remove(id int64, c *ssh.ServerConn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if delete(g.conns[id], c); len(g.conns[id]) == 0 {
-		delete(g.conns, id)
+	if delete(g.all[id].conns, c); len(g.all[id].conns) == 0 {
+		delete(g.all, id)
 	}
+}
+
+// open counts a channel of an account that has a connection. It reports false for one too many.
+func (g *guests) open(id int64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.all[id].channels >= maxChannels {
+		return false
+	}
+	g.all[id].channels++
+	return true
+}
+
+func (g *guests) close(id int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.all[id].channels--
 }
 
 // EndAccount ends the connections of an account that was disabled.
 func (g *Gate) EndAccount(id int64) {
 	g.guests.mu.Lock()
 	defer g.guests.mu.Unlock()
-	for c := range g.guests.conns[id] {
-		go c.Close() // which may wait for the network
+	if a := g.guests.all[id]; a != nil {
+		for c := range a.conns {
+			go c.Close() // which may wait for the network
+		}
 	}
 }

@@ -321,6 +321,110 @@ func TestKeysThatDoNotFitCountOnce(t *testing.T) {
 	})
 }
 
+// signedIn has a gate serve a person who does what client does.
+func signedIn(t *testing.T, a *all, do func(c *ssh.Client)) {
+	t.Helper()
+	_, _, err := meet(t, a, func(c net.Conn) {
+		conn, chans, reqs, err := ssh.NewClientConn(c, "relay", client(email, ssh.Password("secret")))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		client := ssh.NewClient(conn, chans, reqs)
+		do(client)
+		client.Close()
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// hold opens a session channel that sleeps.
+func hold(t *testing.T, c *ssh.Client) (ssh.Channel, error) {
+	t.Helper()
+	ch, reqs, err := c.OpenChannel("session", nil)
+	if err != nil {
+		return nil, err
+	}
+	go ssh.DiscardRequests(reqs)
+	ok, err := ch.SendRequest("exec", true, ssh.Marshal(struct{ Command string }{"sleep 3600"}))
+	if err != nil || !ok {
+		t.Errorf("sleep: %v, %v", ok, err)
+	}
+	return ch, nil
+}
+
+// What is sent to a hold is read and thrown away: a window of x/crypto/ssh is 2 MiB, and would stay in memory.
+func TestHoldKeepsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		signedIn(t, &all{}, func(c *ssh.Client) {
+			late := time.AfterFunc(time.Minute, func() { t.Error("what is sent is not read"); c.Close() })
+			defer late.Stop()
+			ch, err := hold(t, c)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, w := range []io.Writer{ch, ch.Stderr()} {
+				if n, err := w.Write(make([]byte, 5<<20)); err != nil {
+					t.Errorf("after %d bytes: %v", n, err)
+				}
+			}
+		})
+	})
+}
+
+func TestHoldsOfAConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		signedIn(t, &all{}, func(c *ssh.Client) {
+			var last ssh.Channel
+			for i := range maxHolds {
+				ch, err := hold(t, c)
+				if err != nil {
+					t.Errorf("hold %d: %v", i, err)
+				}
+				last = ch
+			}
+			if _, err := hold(t, c); err == nil || !strings.Contains(err.Error(), "more than 4") {
+				t.Errorf("one more: %v", err)
+			}
+			last.Close()
+			synctest.Wait()
+			if _, err := hold(t, c); err != nil {
+				t.Errorf("after one has ended: %v", err)
+			}
+		})
+	})
+}
+
+func TestGuests(t *testing.T) {
+	var g guests
+	conns := make([]*ssh.ServerConn, maxConns+1)
+	for i := range conns {
+		conns[i] = new(ssh.ServerConn)
+		if err := g.add(1, conns[i]); (err == nil) != (i < maxConns) {
+			t.Errorf("connection %d: %v", i+1, err)
+		}
+	}
+	if err := g.add(2, conns[maxConns]); err != nil {
+		t.Error(err)
+	}
+	for i := range maxChannels + 1 {
+		if ok := g.open(1); ok != (i < maxChannels) {
+			t.Errorf("channel %d: %v", i+1, ok)
+		}
+	}
+	if g.close(1); !g.open(2) || !g.open(1) || g.open(1) {
+		t.Error("the channels of two accounts are mixed up")
+	}
+	for _, c := range conns[:maxConns] {
+		g.remove(1, c)
+	}
+	if g.remove(2, conns[maxConns]); len(g.all) != 0 {
+		t.Errorf("%d accounts are left over", len(g.all))
+	}
+}
+
 func TestParseTarget(t *testing.T) {
 	for _, c := range []struct {
 		host string

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -16,10 +17,18 @@ const maxHold = 24 * time.Hour
 // session serves a session channel. "sleep N" holds it open, so that "ssh -f -L … sleep 20", which is what vncviewer
 // -via runs, keeps its connection until a viewer has come and gone. Nothing else runs here.
 func (p *person) session(ctx context.Context, nc ssh.NewChannel) {
+	select {
+	case p.holds <- struct{}{}:
+		defer func() { <-p.holds }()
+	default:
+		_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("more than %d of \"sleep\" in one connection", maxHolds))
+		return
+	}
 	ch, reqs, err := nc.Accept()
 	if err != nil {
 		return
 	}
+	p.discard(ch)
 	defer p.refuseAll(reqs)
 	defer ch.Close()
 	for req := range reqs {
@@ -40,6 +49,13 @@ func (p *person) session(ctx context.Context, nc ssh.NewChannel) {
 		}
 		// A terminal, variables, X11, an agent: nothing that could use them runs here.
 		_ = answer(req, false)
+	}
+}
+
+// discard reads what the client sends to a channel for which nobody has a use, so that it is not kept.
+func (p *person) discard(ch ssh.Channel) {
+	for _, r := range []io.Reader{ch, ch.Stderr()} {
+		p.channels.Go(func() { _, _ = io.Copy(io.Discard, r) }) // ends with the channel
 	}
 }
 

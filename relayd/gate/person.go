@@ -18,7 +18,7 @@ import (
 
 // Limits of one person's connection.
 const (
-	maxChannels  = 32  // at once
+	maxHolds     = 4   // session channels at once: ssh needs one, and shares a connection among several "sleep"
 	askPerSecond = 20  // channels and requests
 	askBurst     = 100 // at first, or after silence
 )
@@ -32,7 +32,7 @@ type person struct {
 	conn     *ssh.ServerConn
 	ask      *rate.Limiter // whatever the peer asks for
 	channels sync.WaitGroup
-	slots    chan struct{} // one for each channel
+	holds    chan struct{} // one for each session channel
 }
 
 func (g *Gate) person(ctx context.Context, v *visit, acct *account.Account, conn *ssh.ServerConn,
@@ -52,7 +52,7 @@ func (g *Gate) person(ctx context.Context, v *visit, acct *account.Account, conn
 	}
 	p := &person{
 		gate: g, account: acct, from: v, conn: conn, ask: rate.NewLimiter(askPerSecond, askBurst),
-		slots: make(chan struct{}, maxChannels),
+		holds: make(chan struct{}, maxHolds),
 	}
 	return p.serve(ctx, chans, reqs)
 }
@@ -83,14 +83,12 @@ func (p *person) serve(ctx context.Context, chans <-chan ssh.NewChannel, reqs <-
 			if !p.ask.Allow() {
 				return errAsks
 			}
-			select {
-			case p.slots <- struct{}{}:
-			default:
-				_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("more than %d channels at once", maxChannels))
+			if !p.gate.guests.open(p.account.ID) {
+				_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("the account has %d channels already", maxChannels))
 				continue
 			}
 			p.channels.Go(func() {
-				defer func() { <-p.slots }()
+				defer p.gate.guests.close(p.account.ID)
 				p.channel(ctx, nc)
 			})
 		}

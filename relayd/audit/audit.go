@@ -82,6 +82,8 @@ type Log struct {
 	key ed25519.PrivateKey
 	max int64 // bytes of a file
 
+	rename func(from, to string) error // os.Rename; tests have others
+
 	tending sync.Mutex // held while the log is brought to the disk; guards noted
 	noted   uint64     // number of the checkpoint that headFile names
 
@@ -94,6 +96,7 @@ type Log struct {
 	dirty    bool     // written, but not yet synced
 	fault    error    // of the last sync: nothing is written until one succeeds
 	closed   bool
+	aside    bool      // f has its older name already, and the next file is still to come
 	first    uint64    // of the first record in f
 	unsealed time.Time // of the oldest record since the last checkpoint
 	head     head      // of the last checkpoint
@@ -114,7 +117,7 @@ func Open(dir string, log *slog.Logger) (*Log, error) {
 	if err := store.Private(dir); err != nil {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
-	l := &Log{dir: dir, log: log, max: rotateAt}
+	l := &Log{dir: dir, log: log, max: rotateAt, rename: os.Rename}
 	files, err := parts(dir)
 	if err != nil {
 		return nil, fmt.Errorf("audit log: %w", err)
@@ -308,23 +311,47 @@ func (l *Log) sync() error {
 }
 
 // rotate puts the file that is full aside, named by its first record, and begins the next. The chain goes on across.
+// What fails is tried again by the next Write, from there on: a full file is moved once, and nothing is ever moved in
+// its place.
 func (l *Log) rotate() error {
-	if err := l.checkpoint(); err != nil {
-		return err
+	if l.open > 0 {
+		if err := l.checkpoint(); err != nil {
+			return err
+		}
 	}
 	if err := l.sync(); err != nil {
 		return err
 	}
-	path := filepath.Join(l.dir, current)
-	next := path + ".new"
-	f, err := os.OpenFile(next, os.O_RDWR|os.O_CREATE|os.O_APPEND|os.O_TRUNC, 0o600)
-	if err == nil {
-		err = errors.Join(os.Rename(path, filepath.Join(l.dir, fmt.Sprintf(olderName, l.first))), os.Rename(next, path))
-	}
+	f, err := l.next()
 	if err != nil {
 		return fmt.Errorf("audit log: %w (%w)", refuse.StorageOut.Of(), err)
 	}
 	l.f.Close()
-	l.f, l.size, l.first = f, 0, l.seq+1
+	l.f, l.size, l.first, l.aside = f, 0, l.seq+1, false
 	return nil
+}
+
+// next moves the full file aside and gives the next one, empty.
+func (l *Log) next() (_ *os.File, err error) {
+	path := filepath.Join(l.dir, current)
+	part := path + ".new"
+	f, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_APPEND|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	if !l.aside {
+		if err := l.rename(path, filepath.Join(l.dir, fmt.Sprintf(olderName, l.first))); err != nil {
+			return nil, err
+		}
+		l.aside = true
+	}
+	if err := l.rename(part, path); err != nil { // over nothing, or over the empty file of the try before
+		return nil, err
+	}
+	return f, syncDir(l.dir)
 }

@@ -304,6 +304,59 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// A rename that fails, whichever and however often, costs no record and no file.
+func TestRotationGoesOnAfterAFailure(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		from string // the rename that fails
+		kill bool   // relayd does not live to see the next try
+	}{
+		{"the full file stays", current, false},
+		{"the full file stays, killed", current, true},
+		{"the next file does not come", current + ".new", false},
+		{"the next file does not come, killed", current + ".new", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := newDir(t)
+			l := openLog(t, dir)
+			l.max = 20 << 10
+			l.rename = func(from, to string) error {
+				if filepath.Base(from) == c.from {
+					return unix.EIO
+				}
+				return os.Rename(from, to)
+			}
+			written := 0
+			for failures := 0; failures < 3; {
+				switch err := l.Write(t.Context(), Event{Kind: "test"}); {
+				case err == nil:
+					written++
+				case refuse.StorageOut.Is(err):
+					failures++
+				default:
+					t.Fatal(err)
+				}
+			}
+			if r := whole(t, dir); r.Records < uint64(written) || r.Last != l.seq {
+				t.Errorf("%d written: %+v", written, r)
+			}
+			if c.kill {
+				l.f.Close()
+				l = openLog(t, dir)
+				l.max = 20 << 10
+			}
+			l.rename = os.Rename
+			fill(t, l, 500)
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if r := whole(t, dir); r.Records < uint64(written)+500 || r.Sealed != r.Last {
+				t.Errorf("%d written: %+v", written+500, r)
+			}
+		})
+	}
+}
+
 func openFirst(t *testing.T, dir string) uint64 {
 	l := openLog(t, dir)
 	return l.first

@@ -267,6 +267,16 @@ func writeFile(path string, b []byte) error {
 	return os.Rename(f.Name(), path)
 }
 
+// syncDir makes renames in dir last.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
 func hash(line []byte) string {
 	sum := sha256.Sum256(line)
 	return hex.EncodeToString(sum[:])

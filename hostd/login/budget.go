@@ -1,7 +1,6 @@
 package login
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -23,13 +22,20 @@ const (
 	FirstLock    = 15 * time.Second // after the last free one; doubles with each further failure
 	LongestLock  = 30 * time.Minute
 	Forgiven     = 120 * time.Minute // without an attempt takes one failure off
-	MaxTargets   = 4096              // remembered; beyond that those with the fewest failures are forgotten
+	MaxTargets   = 4096              // counted each by itself; the user names beyond are counted together
 )
 
 const maxBudgetFile = 1 << 20
 
+// others is the key of what is counted together. No target's key looks like it.
+const others = "others"
+
 // A Budget counts failures per target: the access code is one, each user name that was typed is one, existing or not. It is
 // kept in a file, so that a restart gives no new attempts.
+//
+// Names cost nothing to make up, so no flood of them may push a count out: a failure is forgotten with time, by a success or by
+// Unlock, never for want of space. While there is none, names that are new are one target. That holds for the names of users
+// as well, as a rule for those alone would tell which names are users'.
 type Budget struct {
 	path string
 	mu   sync.Mutex // guards what follows and the file
@@ -125,18 +131,20 @@ func (e *LockedError) Error() string { return "locked until " + e.Until.Format(t
 
 // An Attempt is one try at a target. One of its methods must be called, once.
 type Attempt struct {
-	b    *Budget
-	key  string
-	done chan struct{}
+	b      *Budget
+	key    string
+	before record // what was counted when it began
+	done   chan struct{}
 }
 
 // Begin starts an attempt at a target, after the one that is under way. The attempt is counted as a failure, on disk, before it is
 // made; so whatever happens to hostd meanwhile, it has been counted. The error is a LockedError, or says that the count
 // could not be written, in which case nobody may be let in.
 func (b *Budget) Begin(ctx context.Context, target string) (*Attempt, error) {
-	key := b.key(target)
+	key := ""
 	for {
 		b.mu.Lock()
+		key = b.place(target, time.Now())
 		other := b.busy[key]
 		if other == nil {
 			break
@@ -152,7 +160,6 @@ func (b *Budget) Begin(ctx context.Context, target string) (*Attempt, error) {
 	now := time.Now()
 	r := b.f.Targets[key]
 	if r == nil {
-		b.forget(now)
 		r = &record{Last: now}
 	}
 	if until := r.settle(now); until.After(now) {
@@ -168,32 +175,27 @@ func (b *Budget) Begin(ctx context.Context, target string) (*Attempt, error) {
 		}
 		return nil, fmt.Errorf("count a log-in attempt: %w", err)
 	}
-	a := &Attempt{b, key, make(chan struct{})}
+	a := &Attempt{b, key, before, make(chan struct{})}
 	b.busy[key] = a.done
 	return a, nil
 }
 
-// forget makes room for one more target.
-func (b *Budget) forget(now time.Time) {
-	if len(b.f.Targets) < MaxTargets {
-		return
+// place is the key under which a target is counted: its own, or that of the others where there is no space for one more. The
+// access code always has its own.
+func (b *Budget) place(target string, now time.Time) string {
+	key := b.key(target)
+	if b.f.Targets[key] != nil || target == codeTarget || len(b.f.Targets) < MaxTargets {
+		return key
 	}
-	least := ""
-	for key, r := range b.f.Targets {
+	for k, r := range b.f.Targets {
 		if r.settle(now); r.Failures == 0 {
-			delete(b.f.Targets, key)
-			continue
-		}
-		if b.busy[key] != nil {
-			continue
-		}
-		if l := b.f.Targets[least]; l == nil || cmp.Or(cmp.Compare(r.Failures, l.Failures), r.Last.Compare(l.Last)) < 0 {
-			least = key
+			delete(b.f.Targets, k)
 		}
 	}
-	if len(b.f.Targets) >= MaxTargets {
-		delete(b.f.Targets, least)
+	if len(b.f.Targets) < MaxTargets {
+		return key
 	}
+	return others
 }
 
 func (b *Budget) write() error {
@@ -226,13 +228,18 @@ func (a *Attempt) Fail() (left int, until time.Time) {
 	return max(FreeFailures-r.Failures, 0), until
 }
 
-// Succeed ends an attempt whose secret was right: its target's failures are forgotten.
+// Succeed ends an attempt whose secret was right: its target's failures are forgotten. Those of names that are counted together
+// are not, as most are another's.
 func (a *Attempt) Succeed() error {
 	b := a.b
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer a.end()
-	delete(b.f.Targets, a.key)
+	if r := b.f.Targets[a.key]; r != nil && a.key == others && a.before.Failures > 0 {
+		*r = a.before
+	} else {
+		delete(b.f.Targets, a.key)
+	}
 	return b.write()
 }
 
@@ -244,7 +251,7 @@ func (b *Budget) Unlock(target string) (int, error) {
 	if target == "" {
 		clear(b.f.Targets)
 	} else {
-		delete(b.f.Targets, b.key(target))
+		delete(b.f.Targets, b.place(target, time.Now()))
 	}
 	return n - len(b.f.Targets), b.write()
 }

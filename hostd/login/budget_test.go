@@ -182,22 +182,90 @@ func TestBudgetClockSetBack(t *testing.T) {
 	}
 }
 
+// fill counts failures of as many made-up names as there is space for.
+func fill(b *Budget, failures int) {
+	for i := 0; len(b.f.Targets) < MaxTargets; i++ {
+		r := &record{Failures: failures}
+		r.stamp(time.Now())
+		b.f.Targets[b.key(fmt.Sprint("made up ", i))] = r
+	}
+}
+
+// TestBudgetFlood has names made up between the guesses: neither the access code's failures nor a user's are forgotten for that.
+func TestBudgetFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := openBudget(t, t.TempDir())
+		guesses, locked := 0, time.Duration(0)
+		for range 4 { // a guesser comes back after each flood
+			for _, target := range []string{codeTarget, "user alice"} {
+				for {
+					lock, refused := fail(t, b, target)
+					if refused {
+						break
+					}
+					if guesses++; lock > 0 {
+						locked = lock
+					}
+				}
+			}
+			fill(b, 2*FreeFailures)
+			for i := range 100 {
+				fail(t, b, fmt.Sprint("user more ", i))
+			}
+		}
+		if guesses != 2*FreeFailures || locked != FirstLock {
+			t.Fatalf("%d guesses at two targets, the last locks for %v", guesses, locked)
+		}
+		if n := len(b.f.Targets); n > MaxTargets+1 {
+			t.Fatalf("%d targets", n)
+		}
+	})
+}
+
+// TestBudgetFull is that new names are counted together while there is no space, and the access code by itself even then.
 func TestBudgetFull(t *testing.T) {
-	b := openBudget(t, t.TempDir())
-	for i := range MaxTargets {
-		b.f.Targets[b.key(fmt.Sprint(i))] = &record{Failures: 2, Last: time.Now()}
-	}
-	b.f.Targets[b.key("0")].Failures = 9
-	b.f.Targets[b.key("0")].stamp(time.Now())
-	for i := range 3 {
-		fail(t, b, fmt.Sprintf("new %d", i))
-	}
-	if n := len(b.f.Targets); n > MaxTargets {
-		t.Fatalf("%d targets, more than %d", n, MaxTargets)
-	}
-	if _, refused := fail(t, b, "0"); !refused {
-		t.Fatal("a flood of other names has unlocked a target")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		b := openBudget(t, dir)
+		fill(b, 1)
+		for i := range FreeFailures {
+			if _, refused := fail(t, b, fmt.Sprint("user new ", i)); refused {
+				t.Fatalf("new name %d is locked", i)
+			}
+		}
+		if lock, refused := fail(t, b, "user alice"); !refused || lock != FirstLock {
+			t.Fatalf("new names are not counted together: %v %v", lock, refused)
+		}
+		if _, refused := fail(t, b, codeTarget); refused {
+			t.Fatal("the access code is counted with the names")
+		}
+		time.Sleep(FirstLock)
+		a, err := b.Begin(t.Context(), "user alice")
+		if err == nil {
+			err = a.Succeed()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lock, refused := fail(t, b, "user bob"); lock != 2*FirstLock || refused {
+			t.Fatalf("one user's success has changed what is counted for the others: %v %v", lock, refused)
+		}
+		if n, err := b.Unlock("user alice"); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		if _, refused := fail(t, b, "user alice"); refused {
+			t.Fatal("still locked")
+		}
+		b = openBudget(t, dir)
+		if n := len(b.f.Targets); n != MaxTargets+2 {
+			t.Fatalf("%d targets in the file", n)
+		}
+		time.Sleep(Forgiven) // makes space
+		fail(t, b, "user alice")
+		if b.f.Targets[b.key("user alice")] == nil {
+			t.Fatal("a name is not counted by itself, though there is space")
+		}
+	})
 }
 
 func TestBudgetDiskFull(t *testing.T) {

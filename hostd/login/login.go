@@ -60,8 +60,14 @@ func New(ctx context.Context, c Config) (*Service, error) {
 
 const codeTarget = "code"
 
-// userTarget is what is counted for a typed name. Some name services take alice and Alice for the same user.
-func userTarget(name string) string { return "user " + strings.ToLower(name) }
+// userTarget is what is counted for a typed name. Some name services take alice and Alice for the same user. What cannot be a
+// name is all one target.
+func userTarget(name string) string {
+	if checkName(name) != nil {
+		return "no user"
+	}
+	return "user " + strings.ToLower(name)
+}
 
 // A Result is the answer to an attempt.
 type Result struct {

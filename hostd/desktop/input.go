@@ -53,13 +53,13 @@ type reader struct {
 	limit  *rate.Limiter
 	packet []byte
 
-	shift, ctrl int      // keys held
-	held        []uint32 // keys that went into a page: their release goes nowhere
-	buttons     uint16   // as last sent by the client
-	grabbed     bool     // the buttons went down on a page: the pointer is the page's until they are up
-	clip        []byte   // start of the client's clipboard, for pasting into a field
-	move        ipc.Input
-	moves       bool // move was held back by the limit
+	mods    modifiers
+	held    []uint32 // keys that went into a page: their release goes nowhere
+	buttons uint16   // as last sent by the client
+	grabbed bool     // the buttons went down on a page: the pointer is the page's until they are up
+	clip    []byte   // start of the client's clipboard, for pasting into a field
+	move    ipc.Input
+	moves   bool // move was held back by the limit
 
 	boxPage *form.Page // what box has last looked at
 	boxSize image.Point
@@ -112,7 +112,7 @@ func (r *reader) Key(down bool, sym, code uint32) error {
 	if err := r.wait(); err != nil {
 		return err
 	}
-	r.modifier(down, sym)
+	r.mods.key(down, sym)
 	if !down {
 		if i := slices.Index(r.held, sym); i >= 0 {
 			r.held = slices.Delete(r.held, i, i+1)
@@ -127,13 +127,13 @@ func (r *reader) Key(down bool, sym, code uint32) error {
 		if len(r.held) < maxHeld && !slices.Contains(r.held, sym) {
 			r.held = append(r.held, sym)
 		}
-		if p.form && (r.ctrl > 0 && (sym == 'v' || sym == 'V') || r.shift > 0 && sym == form.KeyInsert) {
+		if p.form && (r.mods.control() && (sym == 'v' || sym == 'V') || r.mods.shift() && sym == form.KeyInsert) {
 			return r.send(event{kind: eventPaste, text: bytes.Clone(r.clip)})
 		}
-		if p.form && r.ctrl > 0 {
+		if p.form && r.mods.control() {
 			return nil // a shortcut, not a character
 		}
-		return r.send(event{kind: eventKey, sym: sym, shift: r.shift > 0})
+		return r.send(event{kind: eventKey, sym: sym, shift: r.mods.shift()})
 	}
 	in := ipc.Input{Kind: ipc.InputKey, A: sym, C: code}
 	if down {
@@ -142,19 +142,23 @@ func (r *reader) Key(down bool, sym, code uint32) error {
 	return r.input(in)
 }
 
-// modifier counts the shift and control keys that are held.
-func (r *reader) modifier(down bool, sym uint32) {
-	n := -1
-	if down {
-		n = 1
+// modifiers are the shift and control keys that are held, a bit for each: viewers repeat a key that stays down, so downs
+// are not to be counted.
+type modifiers uint8
+
+func (m *modifiers) key(down bool, sym uint32) {
+	if sym < form.KeyShiftL || sym > form.KeyControlR {
+		return
 	}
-	switch sym {
-	case form.KeyShiftL, form.KeyShiftR:
-		r.shift = min(max(r.shift+n, 0), 2)
-	case form.KeyControlL, form.KeyControlR:
-		r.ctrl = min(max(r.ctrl+n, 0), 2)
+	bit := modifiers(1) << (sym - form.KeyShiftL)
+	if *m &^= bit; down {
+		*m |= bit
 	}
 }
+
+// The keysyms of the four keys follow each other: left and right shift, left and right control.
+func (m modifiers) shift() bool   { return m&0b0011 != 0 }
+func (m modifiers) control() bool { return m&0b1100 != 0 }
 
 // Pointer goes to a page when one is there under it, else to the desktop of who controls.
 func (r *reader) Pointer(mask uint16, x, y int) error {

@@ -91,6 +91,63 @@ func TestPaste(t *testing.T) {
 	})
 }
 
+// A held control key that the viewer repeats, with the other one beside it, is up when it is released.
+func TestRepeatedModifiers(t *testing.T) {
+	tests := []struct {
+		name        string
+		do          func(key func(down bool, sym uint32))
+		ctrl, shift bool
+	}{
+		{"repeated, then up", func(key func(bool, uint32)) {
+			for range 5 {
+				key(true, form.KeyControlL)
+				key(true, form.KeyShiftR)
+			}
+			key(false, form.KeyControlL)
+			key(false, form.KeyShiftR)
+		}, false, false},
+		{"repeated, still down", func(key func(bool, uint32)) { key(true, form.KeyControlR); key(true, form.KeyControlR) }, true, false},
+		{"one of two up", func(key func(bool, uint32)) {
+			key(true, form.KeyShiftL)
+			key(true, form.KeyShiftR)
+			key(false, form.KeyShiftL)
+		}, false, true},
+		{"up without down", func(key func(bool, uint32)) { key(false, form.KeyControlL); key(true, form.KeyControlL) }, true, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, se := lone(t)
+			se.showForm()
+			se.publish()
+			r := &reader{s: se, ctx: t.Context(), limit: rate.NewLimiter(inputRate, inputBurst)}
+			key := func(down bool, sym uint32) {
+				if err := r.Key(down, sym, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tt.do(key)
+			for len(se.events) > 0 {
+				<-se.events
+			}
+			key(true, 'x')
+			if tt.ctrl {
+				if len(se.events) != 0 {
+					t.Fatal("a shortcut went into the form")
+				}
+				return
+			}
+			select {
+			case e := <-se.events:
+				if e.kind != eventKey || e.sym != 'x' || e.shift != tt.shift {
+					t.Fatalf("%+v", e)
+				}
+			default:
+				t.Fatal("the form's keyboard is dead")
+			}
+		})
+	}
+}
+
 // A client that sends half a message and no more is closed.
 func TestHalfMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -25,6 +25,8 @@ type Account struct {
 	Admin    bool      `json:"admin"`
 	Disabled bool      `json:"disabled"`
 	Created  time.Time `json:"created"`
+
+	generation int64 // of what it was signed in by, see Holds
 }
 
 // A Key is one SSH key of a person.
@@ -103,16 +105,16 @@ func (s *Service) revoked(id int64, why string) {
 	}
 }
 
-// ByID finds an account that may still sign in. Errors: refuse.SignIn when it is gone or disabled, StorageOut.
-func (s *Service) ByID(ctx context.Context, id int64) (*Account, error) {
-	row, err := s.store.AccountByID(ctx, id)
-	if errors.Is(err, store.ErrNotFound) || err == nil && row.Disabled {
-		return nil, refuse.SignIn.Of()
+// Holds says whether what a was signed in by holds still. Whoever lets a in lists it first, where a call of OnRevoke
+// finds it, and then asks this: what is withdrawn between the check of a secret and now is seen by one of the two.
+// Errors: refuse.SignIn when the account is gone or disabled, its password was changed or a key of it removed since;
+// StorageOut.
+func (s *Service) Holds(ctx context.Context, a *Account) error {
+	row, err := s.store.AccountByID(ctx, a.ID)
+	if errors.Is(err, store.ErrNotFound) || err == nil && (row.Disabled || row.Generation != a.generation) {
+		return refuse.SignIn.Of()
 	}
-	if err != nil {
-		return nil, err
-	}
-	return public(row), nil
+	return err
 }
 
 // ByEmail finds an account, disabled or not, for an administrator.
@@ -251,5 +253,5 @@ func (s *Service) with(ctx context.Context, email string, do func(a *Account) er
 }
 
 func public(r store.Account) *Account {
-	return &Account{r.ID, r.Email, r.Admin, r.Disabled, r.Created}
+	return &Account{r.ID, r.Email, r.Admin, r.Disabled, r.Created, r.Generation}
 }

@@ -213,6 +213,79 @@ func TestRevoked(t *testing.T) {
 	}
 }
 
+// A check of a secret takes its time; what is withdrawn meanwhile does not let in any more.
+func TestHolds(t *testing.T) {
+	ctx := context.Background()
+	const alice = "alice@example.com"
+	byKey := func(r relay) (*Account, error) {
+		key, _, err := ParseKey([]byte(ed25519Key))
+		if err != nil {
+			return nil, err
+		}
+		return r.ByKey(ctx, alice, key, home)
+	}
+	byPassword := func(r relay) (*Account, error) { return r.SignIn(ctx, alice, []byte(password), home, "rfb") }
+	remove := func(r relay) error {
+		all, err := r.Keys(ctx, alice)
+		if err != nil {
+			return err
+		}
+		return r.RemoveKey(ctx, alice, all[0].Fingerprint)
+	}
+	for _, c := range []struct {
+		name  string
+		by    func(relay) (*Account, error)
+		then  func(relay) error
+		holds bool
+	}{
+		{"nothing", byKey, func(relay) error { return nil }, true},
+		{"key removed", byKey, remove, false},
+		{"key removed and added again", byKey, func(r relay) error {
+			if err := remove(r); err != nil {
+				return err
+			}
+			_, err := r.AddKey(ctx, alice, []byte(ed25519Key))
+			return err
+		}, false},
+		{"disabled", byKey, func(r relay) error { return r.Disable(ctx, alice) }, false},
+		{"disabled and enabled", byPassword, func(r relay) error {
+			return errors.Join(r.Disable(ctx, alice), r.Enable(ctx, alice))
+		}, false},
+		{"password changed", byPassword, func(r relay) error { return r.SetPassword(ctx, alice, []byte("another long word")) }, false},
+		{"password changed while it is checked", func(r relay) (*Account, error) {
+			hash, err := r.hasher.make(ctx, []byte("another long word"))
+			if err != nil {
+				return nil, err
+			}
+			r.hasher.count = func() { err = r.store.SetPassword(ctx, 1, hash) }
+			a, _ := byPassword(r)
+			return a, err
+		}, func(relay) error { return nil }, false},
+		{"key of another account removed", byKey, func(r relay) error {
+			r.add("bob@example.com")
+			k, err := r.AddKey(ctx, "bob@example.com", []byte(ed25519Key))
+			return errors.Join(err, r.RemoveKey(ctx, "bob@example.com", k.Fingerprint))
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRelay(t)
+			if _, err := r.AddKey(ctx, alice, []byte(ed25519Key)); err != nil {
+				t.Fatal(err)
+			}
+			a, err := c.by(r)
+			if err != nil || a == nil {
+				t.Fatalf("%v, %v", a, err)
+			}
+			if err := c.then(r); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Holds(ctx, a); (err == nil) != c.holds || err != nil && !refuse.SignIn.Is(err) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
 func TestAddTwice(t *testing.T) {
 	r := newRelay(t)
 	if _, err := r.Add(t.Context(), "ALICE@example.com", []byte(password), false); !errors.Is(err, store.ErrExists) {

@@ -38,8 +38,8 @@ type Computers interface {
 
 // People knows who may still sign in.
 type People interface {
-	// ByID is refuse.SignIn for an account that is gone or disabled.
-	ByID(ctx context.Context, id int64) (*account.Account, error)
+	// Holds is refuse.SignIn when what the account was signed in by does not hold any more.
+	Holds(ctx context.Context, a *account.Account) error
 }
 
 // Trail is the audit log.
@@ -119,7 +119,7 @@ func (b *Broker) Open(ctx context.Context, req Request) (*Session, error) {
 
 // reach finds the computer, checks the right and opens the stream.
 func (s *Session) reach(ctx context.Context) error {
-	if _, err := s.broker.people.ByID(ctx, s.Account.ID); err != nil {
+	if err := s.broker.people.Holds(ctx, s.Account); err != nil {
 		return err
 	}
 	if s.Request.Computer == "" {

@@ -44,13 +44,13 @@ type world struct {
 	live     *tunnel.Session // nil: offline
 }
 
-func (w *world) ByID(context.Context, int64) (*account.Account, error) {
+func (w *world) Holds(context.Context, *account.Account) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.disabled {
-		return nil, refuse.SignIn.Of()
+		return refuse.SignIn.Of()
 	}
-	return alice, nil
+	return nil
 }
 
 func (w *world) Find(_ context.Context, _ *account.Account, name string) (*registry.Computer, error) {

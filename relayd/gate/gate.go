@@ -28,7 +28,7 @@ const Door = "ssh"
 type People interface {
 	SignIn(ctx context.Context, email string, password []byte, src netip.Addr, door string) (*account.Account, error)
 	ByKey(ctx context.Context, email string, key ssh.PublicKey, src netip.Addr) (*account.Account, error)
-	ByID(ctx context.Context, id int64) (*account.Account, error)
+	Holds(ctx context.Context, a *account.Account) error
 	Failed(ctx context.Context, email string, src netip.Addr, door string) error
 	Succeeded(ctx context.Context, a *account.Account, src netip.Addr, door string) error
 }

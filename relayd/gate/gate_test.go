@@ -28,6 +28,7 @@ import (
 // all is everybody that a gate asks. It knows one person, by password and key, and one computer.
 type all struct {
 	person, computer ssh.PublicKey
+	revoked          bool // what anybody signed in by holds no more
 	failed           int
 	attached         []*tunnel.Session
 }
@@ -48,8 +49,11 @@ func (a *all) ByKey(_ context.Context, who string, key ssh.PublicKey, _ netip.Ad
 	return nil, refuse.SignIn.Of()
 }
 
-func (a *all) ByID(context.Context, int64) (*account.Account, error) {
-	return &account.Account{ID: 1, Email: email}, nil
+func (a *all) Holds(context.Context, *account.Account) error {
+	if a.revoked {
+		return refuse.SignIn.Of()
+	}
+	return nil
 }
 func (a *all) Failed(context.Context, string, netip.Addr, string) error { a.failed++; return nil }
 func (a *all) Succeeded(context.Context, *account.Account, netip.Addr, string) error {
@@ -422,6 +426,26 @@ func TestGuests(t *testing.T) {
 	}
 	if g.remove(2, conns[maxConns]); len(g.all) != 0 {
 		t.Errorf("%d accounts are left over", len(g.all))
+	}
+}
+
+// What a person signs in by is looked up when it is offered; a client may take two minutes to prove that it has the key.
+func TestRevokedDuringTheHandshake(t *testing.T) {
+	for name, auth := range map[string]ssh.AuthMethod{"key": ssh.PublicKeys(theComputer), "password": ssh.Password("secret")} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := &all{person: theComputer.PublicKey(), revoked: true}
+				_, _, err := meet(t, a, func(c net.Conn) {
+					conn, _, _, err := ssh.NewClientConn(c, "relay", client(email, auth))
+					if err == nil {
+						_ = conn.Wait()
+					}
+				})
+				if !refuse.SignIn.Is(err) {
+					t.Errorf("served: %v", err)
+				}
+			})
+		})
 	}
 }
 

@@ -46,8 +46,9 @@ func (g *Gate) person(ctx context.Context, v *visit, acct *account.Account, conn
 		return err
 	}
 	defer g.guests.remove(acct.ID, conn)
-	// Asked only now, nobody disabled at this moment is missed.
-	if _, err := g.People.ByID(ctx, acct.ID); err != nil {
+	// The key was looked up when it was offered, which may be minutes ago. Asked only now that EndAccount knows the
+	// connection, nothing that is withdrawn at this moment is missed.
+	if err := g.People.Holds(ctx, acct); err != nil {
 		return err
 	}
 	p := &person{

@@ -15,6 +15,10 @@ type Account struct {
 	Disabled bool
 	Password string // PHC string
 	Created  time.Time
+
+	// Generation grows when what the account signs in by no longer holds: the password is replaced, a key removed, the
+	// account disabled.
+	Generation int64
 }
 
 // A Key is one SSH key of a person.
@@ -25,12 +29,12 @@ type Key struct {
 	Created     time.Time
 }
 
-const accountColumns = `id, email, admin, disabled, password, created`
+const accountColumns = `id, email, admin, disabled, password, created, generation`
 
 func scanAccount(row interface{ Scan(...any) error }) (Account, error) {
 	var a Account
 	var created int64
-	err := row.Scan(&a.ID, &a.Email, &a.Admin, &a.Disabled, &a.Password, &created)
+	err := row.Scan(&a.ID, &a.Email, &a.Admin, &a.Disabled, &a.Password, &created, &a.Generation)
 	a.Created = stamp(created)
 	return a, err
 }
@@ -66,14 +70,14 @@ func (s *Store) Accounts(ctx context.Context) ([]Account, error) {
 	return collect(ctx, s.read, "accounts", scanAccount, `SELECT `+accountColumns+` FROM accounts ORDER BY email_key`)
 }
 
-// SetDisabled switches an account off or on. ErrNotFound: there is none.
+// SetDisabled switches an account off, which begins a generation, or on. ErrNotFound: there is none.
 func (s *Store) SetDisabled(ctx context.Context, id int64, disabled bool) error {
-	return s.one(ctx, "account", `UPDATE accounts SET disabled = ? WHERE id = ?`, disabled, id)
+	return s.one(ctx, "account", `UPDATE accounts SET disabled = ?1, generation = generation + ?1 WHERE id = ?2`, disabled, id)
 }
 
-// SetPassword replaces the PHC string of an account. ErrNotFound: there is none.
+// SetPassword replaces the PHC string of an account and begins a generation. ErrNotFound: there is none.
 func (s *Store) SetPassword(ctx context.Context, id int64, phc string) error {
-	return s.one(ctx, "account", `UPDATE accounts SET password = ? WHERE id = ?`, phc, id)
+	return s.one(ctx, "account", `UPDATE accounts SET password = ?, generation = generation + 1 WHERE id = ?`, phc, id)
 }
 
 // AddKey adds a key to an account that has fewer than max. ErrExists: it has this one already.
@@ -111,24 +115,32 @@ func (s *Store) HasKey(ctx context.Context, account int64, key []byte) (bool, er
 	return n > 0, fault("keys", err)
 }
 
-// RemoveKey takes a key from an account. ErrNotFound: it has no such key.
+// RemoveKey takes a key from an account and begins a generation. ErrNotFound: it has no such key.
 func (s *Store) RemoveKey(ctx context.Context, account int64, fingerprint string) error {
-	return s.one(ctx, "key", `DELETE FROM account_keys WHERE account = ? AND fingerprint = ?`, account, fingerprint)
+	return s.change(ctx, "key", func(tx *sql.Tx) error {
+		if err := one(ctx, tx, `DELETE FROM account_keys WHERE account = ? AND fingerprint = ?`, account, fingerprint); err != nil {
+			return err
+		}
+		return one(ctx, tx, `UPDATE accounts SET generation = generation + 1 WHERE id = ?`, account)
+	})
+}
+
+// one is a transaction of a single statement, which must change a row.
+func (s *Store) one(ctx context.Context, what, query string, args ...any) error {
+	return s.change(ctx, what, func(tx *sql.Tx) error { return one(ctx, tx, query, args...) })
 }
 
 // one runs a statement that must change a row.
-func (s *Store) one(ctx context.Context, what, query string, args ...any) error {
-	return s.change(ctx, what, func(tx *sql.Tx) error {
-		r, err := tx.ExecContext(ctx, query, args...)
-		if err != nil {
-			return err
-		}
-		n, err := r.RowsAffected()
-		if err == nil && n == 0 {
-			err = sql.ErrNoRows
-		}
+func one(ctx context.Context, tx *sql.Tx, query string, args ...any) error {
+	r, err := tx.ExecContext(ctx, query, args...)
+	if err != nil {
 		return err
-	})
+	}
+	n, err := r.RowsAffected()
+	if err == nil && n == 0 {
+		err = sql.ErrNoRows
+	}
+	return err
 }
 
 // collect reads all rows of a query.

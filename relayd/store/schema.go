@@ -75,6 +75,8 @@ CREATE TABLE failures (
 	last   INTEGER NOT NULL,
 	PRIMARY KEY (family, key)
 ) STRICT, WITHOUT ROWID;
+`, `
+ALTER TABLE accounts ADD COLUMN generation INTEGER NOT NULL DEFAULT 0; -- of what it signs in by
 `}
 
 // migrate brings the schema to the last of steps. Each step and its version number are one transaction, so a killed

@@ -156,6 +156,50 @@ func TestMigrations(t *testing.T) {
 	}
 }
 
+// TestSchema2 counts generations of what accounts sign in by, from 0 on for those of schema 1.
+func TestSchema2(t *testing.T) {
+	dir := privateDir(t)
+	ctx := t.Context()
+	s, err := open(ctx, dir, migrations[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.write.ExecContext(ctx, `INSERT INTO accounts VALUES (7, 'A@b', 'a@b', 1, 0, 'phc', 1000)`); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	s = openTest(t, dir)
+	want := Account{ID: 7, Email: "A@b", Admin: true, Password: "phc", Created: time.UnixMilli(1000)}
+	if a, err := s.Account(ctx, "a@b"); err != nil || a != want {
+		t.Errorf("%+v, %v; want %+v", a, err, want)
+	}
+	for _, step := range []struct {
+		name string
+		do   func() error
+		more int64
+	}{
+		{"a key is added", func() error { return s.AddKey(ctx, 7, Key{Fingerprint: "f", Key: []byte("k")}, 1) }, 0},
+		{"a key is removed", func() error { return s.RemoveKey(ctx, 7, "f") }, 1},
+		{"a key that is not there", func() error {
+			if err := s.RemoveKey(ctx, 7, "f"); !errors.Is(err, ErrNotFound) {
+				return fmt.Errorf("removed: %w", err)
+			}
+			return nil
+		}, 0},
+		{"another password", func() error { return s.SetPassword(ctx, 7, "other") }, 1},
+		{"disabled", func() error { return s.SetDisabled(ctx, 7, true) }, 1},
+		{"enabled", func() error { return s.SetDisabled(ctx, 7, false) }, 0},
+	} {
+		if err := step.do(); err != nil {
+			t.Errorf("%s: %v", step.name, err)
+		}
+		want.Generation += step.more
+		if a, err := s.AccountByID(ctx, 7); err != nil || a.Generation != want.Generation {
+			t.Errorf("%s: generation %d, %v; want %d", step.name, a.Generation, err, want.Generation)
+		}
+	}
+}
+
 func TestFirstStartThatWasKilled(t *testing.T) {
 	dir := privateDir(t)
 	if err := Private(dir); err != nil {

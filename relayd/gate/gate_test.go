@@ -28,7 +28,8 @@ import (
 // all is everybody that a gate asks. It knows one person, by password and key, and one computer.
 type all struct {
 	person, computer ssh.PublicKey
-	revoked          bool // what anybody signed in by holds no more
+	refusal          error // instead of looking at a key or password
+	revoked          bool  // what anybody signed in by holds no more
 	failed           int
 	attached         []*tunnel.Session
 }
@@ -36,6 +37,9 @@ type all struct {
 const email = "alice@example.com"
 
 func (a *all) SignIn(_ context.Context, who string, password []byte, _ netip.Addr, _ string) (*account.Account, error) {
+	if a.refusal != nil {
+		return nil, a.refusal
+	}
 	if who == email && string(password) == "secret" {
 		return &account.Account{ID: 1, Email: email}, nil
 	}
@@ -43,6 +47,9 @@ func (a *all) SignIn(_ context.Context, who string, password []byte, _ netip.Add
 }
 
 func (a *all) ByKey(_ context.Context, who string, key ssh.PublicKey, _ netip.Addr) (*account.Account, error) {
+	if a.refusal != nil {
+		return nil, a.refusal
+	}
 	if who == email && a.person != nil && bytes.Equal(key.Marshal(), a.person.Marshal()) {
 		return &account.Account{ID: 1, Email: email}, nil
 	}
@@ -446,6 +453,27 @@ func TestRevokedDuringTheHandshake(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A source that must wait, or a relay that cannot look, is no wrong key and no wrong password: a refusal that counted as
+// one would feed itself.
+func TestOnlyWrongSecretsCount(t *testing.T) {
+	auths := map[string]ssh.AuthMethod{"key": ssh.PublicKeys(theComputer), "password": ssh.Password("secret")}
+	for _, k := range []*refuse.Kind{refuse.SlowDown, refuse.StorageOut, refuse.Busy} {
+		for name, auth := range auths {
+			t.Run(k.Title+", "+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					a := &all{refusal: k.Of("10:04")}
+					_, penalty, err := meet(t, a, func(c net.Conn) {
+						_, _, _, _ = ssh.NewClientConn(c, "relay", client(email, auth))
+					})
+					if !k.Is(err) || a.failed != 0 || penalty != turnstile.NoAuth {
+						t.Errorf("%v, %d failures, penalty %v", err, a.failed, penalty)
+					}
+				})
+			})
+		}
 	}
 }
 

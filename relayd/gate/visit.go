@@ -75,7 +75,9 @@ func (v *visit) publicKey(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permis
 	}
 	acct, err := v.gate.People.ByKey(v.ctx, meta.User(), key, v.from.Addr())
 	if err != nil {
-		v.offeredKeys, v.last = meta.User(), err
+		if v.last = err; refuse.SignIn.Is(err) { // anything else says nothing about the key
+			v.offeredKeys = meta.User()
+		}
 		return nil, err
 	}
 	p.ExtraData[identity{}] = acct
@@ -113,7 +115,9 @@ func (v *visit) signIn(email string, password []byte) (*ssh.Permissions, error) 
 		acct, err = v.gate.People.SignIn(v.ctx, email, password, v.from.Addr(), Door)
 	}
 	if err != nil {
-		v.wrong, v.last = true, err
+		if v.last = err; refuse.SignIn.Is(err) {
+			v.wrong = true
+		}
 		return nil, told(err)
 	}
 	return &ssh.Permissions{ExtraData: map[any]any{identity{}: acct}}, nil

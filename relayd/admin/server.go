@@ -178,7 +178,7 @@ func alter[Arg, Result any](s *Server, event func(a Arg) audit.Event, do func(ct
 		}
 		ctx := context.WithoutCancel(r.Context()) // a command that is interrupted has its effect, or none
 		e := event(a)
-		e.Door, e.Source = "local", r.Context().Value(peerKey{}).(peer).String()
+		e.Door, e.Source = audit.DoorLocal, r.Context().Value(peerKey{}).(peer).String()
 		var result Result
 		err := s.Trail.Write(ctx, e)
 		if err == nil {

@@ -39,6 +39,10 @@ type Event struct {
 	Detail   string `json:"detail,omitempty"`
 }
 
+// DoorLocal is the Door of what an administrator does at the local socket. Such records are written as long as there is
+// any space; all others leave a reserve for them, since what cannot be recorded is not done.
+const DoorLocal = "local"
+
 // Kinds that the log writes itself.
 const (
 	kindCheckpoint = "audit.checkpoint"
@@ -83,6 +87,7 @@ type Log struct {
 	max int64 // bytes of a file
 
 	rename func(from, to string) error // os.Rename; tests have others
+	room   func() error                // store.Room; likewise
 
 	tending sync.Mutex // held while the log is brought to the disk; guards noted
 	noted   uint64     // number of the checkpoint that headFile names
@@ -117,7 +122,7 @@ func Open(dir string, log *slog.Logger) (*Log, error) {
 	if err := store.Private(dir); err != nil {
 		return nil, fmt.Errorf("audit log: %w", err)
 	}
-	l := &Log{dir: dir, log: log, max: rotateAt, rename: os.Rename}
+	l := &Log{dir: dir, log: log, max: rotateAt, rename: os.Rename, room: func() error { return store.Room(dir) }}
 	files, err := parts(dir)
 	if err != nil {
 		return nil, fmt.Errorf("audit log: %w", err)
@@ -204,12 +209,17 @@ func (l *Log) Close() error {
 	return errors.Join(err, l.f.Close())
 }
 
-// Write appends a record. When it cannot, because the disk is full or broken, the error is refuse.StorageOut and
+// Write appends a record. When it cannot, because the disk is full (or all but full, see DoorLocal) or broken, the error is refuse.StorageOut and
 // nothing has been appended: whoever lets somebody in refuses then. The record survives a kill of relayd at once, and a
 // loss of power one second later.
 func (l *Log) Write(ctx context.Context, e Event) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if e.Door != DoorLocal {
+		if err := l.room(); err != nil {
+			return fmt.Errorf("audit log: %w", err)
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

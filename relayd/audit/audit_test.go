@@ -362,6 +362,42 @@ func openFirst(t *testing.T, dir string) uint64 {
 	return l.first
 }
 
+// Others leave space on the disk for what an administrator does.
+func TestReserve(t *testing.T) {
+	dir := newDir(t)
+	l := openLog(t, dir)
+	l.room = func() error { return refuse.StorageOut.Of() }
+	if err := l.Write(t.Context(), Event{Kind: "session.refused", Door: "rfb"}); !refuse.StorageOut.Is(err) {
+		t.Errorf("a session's record on a disk that is all but full: %v", err)
+	}
+	if err := l.Write(t.Context(), Event{Kind: "account.disable", Door: DoorLocal}); err != nil {
+		t.Errorf("an administrator's record: %v", err)
+	}
+	l.room = func() error { return nil }
+	fill(t, l, 1)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r := whole(t, dir); r.Records != 3 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLimit(time.Second, 2)
+		for i, want := range []string{"x", "x", "", "", "x (2 before it not recorded)", ""} {
+			if i == 4 {
+				time.Sleep(time.Second)
+			}
+			e := Event{Detail: "x"}
+			if ok := l.Pass(&e); ok != (want != "") || ok && e.Detail != want {
+				t.Errorf("%d: %v, %q", i, ok, e.Detail)
+			}
+		}
+	})
+}
+
 // A failing file stands for a disk.
 type failing struct {
 	file

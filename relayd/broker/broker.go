@@ -70,6 +70,7 @@ type Broker struct {
 
 	mu       sync.Mutex // guards what follows
 	sessions map[string]*Session
+	refusals map[int64]*audit.Limit // records of refusals, by account
 	closed   bool
 	idle     chan struct{} // closed when the last session of a closed broker is over
 }
@@ -78,7 +79,7 @@ type Broker struct {
 func New(log *slog.Logger, reg prometheus.Registerer, people People, computers Computers, trail Trail) *Broker {
 	return &Broker{
 		log: log, people: people, computers: computers, trail: trail, count: newMetrics(reg),
-		sessions: make(map[string]*Session), idle: make(chan struct{}),
+		sessions: make(map[string]*Session), refusals: make(map[int64]*audit.Limit), idle: make(chan struct{}),
 	}
 }
 
@@ -171,10 +172,33 @@ func (b *Broker) refuse(ctx context.Context, s *Session, err error) error {
 		r = refuse.StorageOut.Of()
 	}
 	b.count.refused(r.Code)
-	if err := b.trail.Write(context.WithoutCancel(ctx), s.event("session.refused", r.Code, r.Title)); err != nil {
+	e := s.event("session.refused", r.Code, r.Title)
+	if !b.refusalsOf(s.Account.ID).Pass(&e) {
+		return r
+	}
+	if err := b.trail.Write(context.WithoutCancel(ctx), e); err != nil {
 		b.log.Error("refusal not recorded", "viewer", s.Viewer, "err", err)
 	}
 	return r
+}
+
+// A refusal costs whoever is signed in nothing: each account may cause one record in refusalEvery, and refusalBurst
+// at first, some 4 MB a day.
+const (
+	refusalEvery = 10 * time.Second
+	refusalBurst = 20
+)
+
+// refusalsOf bounds the records of an account's refusals.
+func (b *Broker) refusalsOf(account int64) *audit.Limit {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.refusals[account]
+	if l == nil {
+		l = audit.NewLimit(refusalEvery, refusalBurst)
+		b.refusals[account] = l
+	}
+	return l
 }
 
 func (b *Broker) add(s *Session) error {

@@ -339,6 +339,38 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// An account that is refused all the time leaves a few records, which say how many there are not.
+func TestRefusalsAreRecordedWithinALimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, w := newBroker(t, nil)
+		refused := func(times int, acct *account.Account) {
+			for range times {
+				r := request(tunnel.RoleControl)
+				r.Account = acct
+				if _, err := b.Open(t.Context(), r); !refuse.Offline.Is(err) {
+					t.Fatal(err)
+				}
+			}
+		}
+		refused(1000, alice)
+		if len(w.events) != refusalBurst {
+			t.Errorf("%d records of 1000 refusals", len(w.events))
+		}
+		refused(1, &account.Account{ID: 2})
+		if len(w.events) != refusalBurst+1 {
+			t.Error("another account's refusal is not recorded")
+		}
+		time.Sleep(refusalEvery)
+		refused(2, alice)
+		if n := len(w.events); n != refusalBurst+2 || w.events[n-1].Detail != "Offline (980 before it not recorded)" {
+			t.Errorf("%d records, the last is %+v", n, w.events[n-1])
+		}
+		if n := testutil.ToFloat64(b.count.refusals.WithLabelValues("40001")); n != 1003 {
+			t.Errorf("relayd_refusals_total is %v", n)
+		}
+	})
+}
+
 func TestNobodyIsLetInUnrecorded(t *testing.T) {
 	b, w := newBroker(t, echo)
 	w.full = true

@@ -110,19 +110,22 @@ func (s *Store) Close() error {
 // reserve is how much space on the disk sign-ins leave for administrators, bytes.
 const reserve = 1 << 20
 
-// Room says whether there is enough space on the disk to let people in: nil or refuse.StorageOut. Below that, what an
-// administrator changes can still be stored.
-func (s *Store) Room() error {
+// Room is Room for the store's directory.
+func (s *Store) Room() error { return Room(s.dir) }
+
+// Room says whether there is enough space on the disk of dir to let people in: nil or refuse.StorageOut. Below that, what
+// an administrator changes can still be stored and recorded.
+func Room(dir string) error {
 	var st unix.Statfs_t
-	if err := unix.Statfs(s.dir, &st); err != nil {
-		return fmt.Errorf("state directory %s: %w (%w)", s.dir, refuse.StorageOut.Of(), err)
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("state directory %s: %w (%w)", dir, refuse.StorageOut.Of(), err)
 	}
 	blocks := st.Bavail
 	if os.Geteuid() == 0 {
 		blocks = st.Bfree
 	}
 	if free := blocks * uint64(st.Bsize); free < reserve {
-		return fmt.Errorf("state directory %s: %w (%d KiB are left)", s.dir, refuse.StorageOut.Of(), free>>10)
+		return fmt.Errorf("state directory %s: %w (%d KiB are left)", dir, refuse.StorageOut.Of(), free>>10)
 	}
 	return nil
 }

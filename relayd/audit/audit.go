@@ -29,14 +29,16 @@ import (
 
 // An Event is what happened. Empty fields are left out of the record. Texts are made printable and cut to 255 bytes.
 type Event struct {
-	Kind     string `json:"kind"` // as in "session.start"
-	Account  string `json:"account,omitempty"`
-	Computer string `json:"computer,omitempty"`
-	Session  string `json:"session,omitempty"`
-	Door     string `json:"door,omitempty"`
-	Source   string `json:"source,omitempty"` // address of the viewer, or who used the local socket
-	Code     int    `json:"code,omitempty"`   // of a refusal
-	Detail   string `json:"detail,omitempty"`
+	Kind       string `json:"kind"` // as in "session.start"
+	Account    string `json:"account,omitempty"`
+	Computer   string `json:"computer,omitempty"`    // as people name it; the name of a session's one stands behind its owner and "/"
+	ComputerID string `json:"computer_id,omitempty"` // UUID: names change, and each owner gives them anew
+	Role       string `json:"role,omitempty"`        // of a session
+	Session    string `json:"session,omitempty"`
+	Door       string `json:"door,omitempty"`
+	Source     string `json:"source,omitempty"` // address of the viewer, or who used the local socket
+	Code       int    `json:"code,omitempty"`   // of a refusal
+	Detail     string `json:"detail,omitempty"`
 }
 
 // DoorLocal is the Door of what an administrator does at the local socket. Such records are written as long as there is
@@ -255,7 +257,7 @@ func (l *Log) Write(ctx context.Context, e Event) error {
 
 // append writes one line, or nothing.
 func (l *Log) append(e Event) error {
-	for _, s := range []*string{&e.Kind, &e.Account, &e.Computer, &e.Session, &e.Door, &e.Source, &e.Detail} {
+	for _, s := range []*string{&e.Kind, &e.Account, &e.Computer, &e.ComputerID, &e.Role, &e.Session, &e.Door, &e.Source, &e.Detail} {
 		*s = refuse.Printable(*s, maxText)
 	}
 	r := record{Seq: l.seq + 1, Prev: hex.EncodeToString(l.prev[:]), Time: time.Now().UTC().Format(time.RFC3339Nano), Event: e}

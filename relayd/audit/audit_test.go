@@ -86,7 +86,7 @@ func TestChainGoesOn(t *testing.T) {
 func TestFirstLine(t *testing.T) {
 	dir := newDir(t)
 	l := openLog(t, dir)
-	event := Event{Kind: "session.start", Account: "a@b", Computer: "desk", Session: "s1", Door: "rfb", Source: "::1", Code: 5, Detail: "<b>\n\x1b[1m\xff " + strings.Repeat("ä", 300)}
+	event := Event{Kind: "session.start", Account: "a@b", Computer: "a@b/desk", ComputerID: "u1", Role: "watch", Session: "s1", Door: "rfb", Source: "::1", Code: 5, Detail: "<b>\n\x1b[1m\xff " + strings.Repeat("ä", 300)}
 	if err := l.Write(t.Context(), event); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestFirstLine(t *testing.T) {
 	if !strings.HasPrefix(got, `{"seq":1,"prev":"`+strings.Repeat("0", 64)+`","time":"`) || strings.Count(got, "\n") != 1 {
 		t.Error(got)
 	}
-	for _, want := range []string{`"kind":"session.start"`, `"account":"a@b"`, `"computer":"desk"`, `"session":"s1"`, `"door":"rfb"`, `"source":"::1"`, `"code":5`, `"detail":" b   [1m`} {
+	for _, want := range []string{`"kind":"session.start"`, `"account":"a@b"`, `"computer":"a@b/desk"`, `"computer_id":"u1"`, `"role":"watch"`, `"session":"s1"`, `"door":"rfb"`, `"source":"::1"`, `"code":5`, `"detail":" b   [1m`} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s lacks %s", got, want)
 		}

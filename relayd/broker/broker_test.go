@@ -66,7 +66,7 @@ func (w *world) Find(_ context.Context, _ *account.Account, name string) (*regis
 	if w.right == registry.RightNone || !strings.EqualFold(name, "desk7") && name != "id7" {
 		return nil, refuse.NoComputer.Of()
 	}
-	return &registry.Computer{ID: "id7", Name: "desk7", Right: w.right, Online: w.live != nil}, nil
+	return &registry.Computer{ID: "id7", Name: "desk7", Owner: alice.Email, Right: w.right, Online: w.live != nil}, nil
 }
 
 func (w *world) ForAccount(context.Context, *account.Account) ([]registry.Computer, error) {
@@ -240,7 +240,7 @@ func TestJoin(t *testing.T) {
 		t.Errorf("sessions %+v, events %q", b.List(), w.kinds())
 	}
 	e := w.events[0]
-	if e.Account != alice.Email || e.Computer != "desk7" || e.Session != s.ID || e.Door != "rfb" || e.Source != "192.0.2.1" || w.events[1].Code != 0 {
+	if e.Account != alice.Email || e.Computer != "alice@example.com/desk7" || e.ComputerID != "id7" || e.Role != "control" || e.Session != s.ID || e.Door != "rfb" || e.Source != "192.0.2.1" || w.events[1].Code != 0 {
 		t.Errorf("events: %+v", w.events)
 	}
 }

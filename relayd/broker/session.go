@@ -99,10 +99,14 @@ func (s *Session) drop() {
 }
 
 func (s *Session) event(kind string, code int, detail string) audit.Event {
-	return audit.Event{
-		Kind: kind, Account: s.Account.Email, Computer: s.Name(), Session: s.ID, Door: s.Door,
-		Source: s.Viewer.Addr().String(), Code: code, Detail: detail,
+	e := audit.Event{
+		Kind: kind, Account: s.Account.Email, Computer: s.Request.Computer, Role: s.Role.String(), Session: s.ID,
+		Door: s.Door, Source: s.Viewer.Addr().String(), Code: code, Detail: detail,
 	}
+	if c := s.computer.Load(); c != nil {
+		e.Computer, e.ComputerID = c.Owner+"/"+c.Name, c.ID
+	}
+	return e
 }
 
 // List are the sessions that exist, oldest first.

@@ -128,7 +128,7 @@ func (s *Service) record(computerID, kind, detail string) {
 	if row, err := s.store.Computer(ctx, computerID); err == nil {
 		name, owner = row.Name, row.Email
 	}
-	if err := s.trail.Write(ctx, audit.Event{Kind: kind, Account: owner, Computer: name, Detail: detail}); err != nil {
+	if err := s.trail.Write(ctx, audit.Event{Kind: kind, Account: owner, Computer: name, ComputerID: computerID, Detail: detail}); err != nil {
 		s.log.Error("not recorded", "host", name, "err", err)
 	}
 }

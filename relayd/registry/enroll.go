@@ -81,7 +81,7 @@ func (s *Service) Enroll(ctx context.Context, tokenID, secret, hostname string, 
 			}
 		},
 		func(c store.Computer) error { // what cannot be recorded does not happen
-			return s.trail.Write(ctx, audit.Event{Kind: "host.enrol", Account: c.Email, Computer: c.Name, Detail: c.ID})
+			return s.trail.Write(ctx, audit.Event{Kind: "host.enrol", Account: c.Email, Computer: c.Name, ComputerID: c.ID})
 		})
 	switch {
 	case errors.Is(err, store.ErrNotFound):

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/helmline/helmline/bridge/tunnel"
 	"github.com/helmline/helmline/relayd/admin"
+	"github.com/helmline/helmline/relayd/audit"
 	"github.com/helmline/helmline/relayd/registry"
 )
 
@@ -175,6 +177,10 @@ func TestStopDrains(t *testing.T) {
 	}
 	if _, err := net.Dial("tcp", r.ports["rfb"]); err == nil {
 		t.Error("the door is still open")
+	}
+	trail, err := audit.Verify(filepath.Join(r.dir, auditDir))
+	if err != nil || len(trail.Problems) > 0 || trail.Sealed != trail.Last {
+		t.Errorf("the audit log is not sealed: %+v, %v", trail, err)
 	}
 }
 

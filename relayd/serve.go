@@ -183,6 +183,6 @@ func runTrail(trail *audit.Log) (seal func() error) {
 	go func() { ended <- trail.Run(ctx) }()
 	return func() error {
 		stop()
-		return <-ended
+		return errors.Join(<-ended, trail.Close())
 	}
 }

@@ -19,6 +19,7 @@ const (
 	Ask
 	HandOver
 	Keep
+	TakeNow
 )
 
 // A LogOn says what a log-on form shows.
@@ -134,8 +135,8 @@ func sentence(s string) string {
 }
 
 // Taken is the page for someone who is logged in but may not control now, and what still works. User is whom they
-// are logged in as.
-func Taken(computer, user string, r *refuse.Refusal, ask bool) *Page {
+// are logged in as; ask says that they may ask for control, force that they may also take it without asking.
+func Taken(computer, user string, r *refuse.Refusal, ask, force bool) *Page {
 	items := []Item{
 		{Kind: Heading, Text: "This computer is in use"},
 		{Kind: Subject, Text: refuse.Printable(computer, 80)},
@@ -150,8 +151,30 @@ func Taken(computer, user string, r *refuse.Refusal, ask bool) *Page {
 	if ask {
 		items = append(items, Item{Kind: Button, ID: Ask, Text: "Ask for control"})
 	}
+	if force {
+		items = append(items, takeNow)
+	}
 	items = append(items, Item{Kind: Button, ID: Cancel, Text: "Cancel", Cancel: true})
 	return NewPage(items...)
+}
+
+// takeNow is the button for those who may take control without asking.
+var takeNow = Item{Kind: Button, ID: TakeNow, Text: "Take control now"}
+
+// Asking is the page while the holder is asked for control, with so many seconds left. force says that whoever waits may take it
+// without asking. No button has the focus, since whoever types on while the page comes up does not mean one.
+func Asking(computer, holder string, seconds int, force bool) *Page {
+	items := []Item{
+		{Kind: Heading, Text: "One moment"},
+		{Kind: Subject, Text: refuse.Printable(computer, 80)},
+		{Kind: Text, Text: fmt.Sprintf("Asking %s for control. %d s left.", refuse.Printable(holder, 120), seconds)},
+	}
+	if force {
+		items = append(items, takeNow)
+	}
+	p := NewPage(append(items, Item{Kind: Button, ID: Cancel, Text: "Cancel", Cancel: true})...)
+	p.Focus = 0
+	return p
 }
 
 // Wait is a page that says what is being waited for. Escape or a click cancels; Enter does not, since whoever types on while
@@ -201,6 +224,3 @@ func Notice(title, text string) *Page {
 func Told(r *refuse.Refusal) *Page {
 	return Notice(fmt.Sprintf("%d: %s", r.Code, r.Detail), sentence(r.Remedy)+".")
 }
-
-// Countdown is text with so many seconds left behind it.
-func Countdown(text string, seconds int) string { return fmt.Sprintf("%s %d s left.", text, seconds) }

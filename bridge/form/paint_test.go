@@ -35,8 +35,10 @@ func pages() map[string]*Page {
 	longPage.Set(UserField, "a user name that is so long that the field has to scroll to show where the caret is ÄΩ€")
 	return map[string]*Page{
 		"logon": first, "wrong": wrong.Page(), "code": code.Page(), "locked": lockedPage, "busy": busy.Page(), "long": longPage,
-		"taken":    Taken("desk7", "bob", refuse.Held.Of("alice@example.com", "10:04"), true),
-		"wait":     Wait("desk7", "Asking alice@example.com for control: 9 s left."),
+		"taken":    Taken("desk7", "bob", refuse.Held.Of("alice@example.com", "10:04"), true, false),
+		"forceful": Taken("desk7", "bob", refuse.Held.Of("alice@example.com", "10:04"), true, true),
+		"asking":   Asking("desk7", "alice@example.com", 9, true),
+		"wait":     Wait("desk7", "You are logged in. The desktop is being opened."),
 		"over":     Over("desk7", refuse.Ended.Of("the owner of the computer")),
 		"question": Question("bob@example.com", 10),
 		"notice":   Notice("alice@example.com is in control", "You are watching."),

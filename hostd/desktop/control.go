@@ -12,16 +12,17 @@ import (
 // askTime is how long hostd gives a holder to answer, for the countdown.
 const askTime = 10 * time.Second
 
-// wantControl asks hostd for control.
-func (s *session) wantControl(ctx context.Context) {
+// wantControl asks hostd for control; force takes it without asking the holder.
+func (s *session) wantControl(ctx context.Context, force bool) {
 	take := s.role == ipc.RoleTake
 	s.state = asksHolder
-	if take && s.lease.Holder != "" {
+	if take && !force && s.lease.Holder != "" {
 		s.until = time.Now().Add(askTime)
+		s.wipePage()
 		s.showAsking(time.Now())
 	} // else the answer is there at once, and the page before stays that long
 	s.asking(ctx, func() (any, error) {
-		return s.srv.monitor.control(ctx, ipc.Control{Session: s.number, Take: take}, s.epoch.Store)
+		return s.srv.monitor.control(ctx, ipc.Control{Session: s.number, Take: take, Force: force}, s.epoch.Store)
 	})
 }
 
@@ -30,9 +31,12 @@ func (s *session) showAsking(now time.Time) {
 	if s.until.IsZero() {
 		return
 	}
+	p := form.Asking(s.srv.name(), s.lease.Holder, left(s.until, now), s.force)
+	if s.page != nil { // the same a second ago
+		p.Focus = s.page.Focus
+	}
 	s.wipePage()
-	text := "Asking " + refuse.Printable(s.lease.Holder, 120) + " for control."
-	s.page = form.Wait(s.srv.name(), form.Countdown(text, left(s.until, now)))
+	s.page = p
 }
 
 // left is how many whole seconds remain, rounded up.
@@ -45,7 +49,7 @@ func (s *session) showTaken(r *refuse.Refusal) {
 	switch r.Code {
 	case refuse.Held.Code, refuse.Denied.Code, refuse.AskTimeout.Code, refuse.TakenOver.Code, refuse.WatchOnly.Code, refuse.Busy.Code:
 		s.wipePage()
-		s.state, s.page = asksRole, form.Taken(s.srv.name(), s.user, r, !refuse.WatchOnly.Is(r))
+		s.state, s.page = asksRole, form.Taken(s.srv.name(), s.user, r, !refuse.WatchOnly.Is(r), s.force)
 		s.stay()
 	default:
 		s.over(r, time.Now())
@@ -59,9 +63,11 @@ func (s *session) leased(l ipc.Lease, now time.Time) {
 	s.control = s.epoch.Load() != 0
 	if had && !s.control {
 		s.question = nil
-		if l.Session != 0 || l.Holder != "" && l.Holder != s.account {
-			s.role = ipc.RoleWatch // another has it: not to be asked for again by itself
-		}
+	}
+	s.lost = (s.lost || had) && !s.control
+	if s.lost && (l.Session != 0 || l.Holder != "" && l.Holder != s.account) {
+		s.role = ipc.RoleWatch // another has it: not to be asked for again by itself
+		s.lost = false
 	}
 	if s.state == shows {
 		s.tellHolder(now)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -81,6 +82,76 @@ func TestTake(t *testing.T) {
 	a.Close()
 	b.Close()
 	h.await("the end of both", func() bool { return len(h.closed) == 2 })
+}
+
+// Whoever may take control without asking has a button for it, beside the refusal and while the holder is asked. The one who
+// loses control is told by whom.
+func TestTakeNow(t *testing.T) {
+	tests := []struct {
+		name string
+		role tunnel.Role
+		want string
+		take func(t *testing.T, s *server, c *rfbtest.Client)
+	}{
+		{"beside the refusal", tunnel.RoleControl, "Error 40010: Controlled", func(t *testing.T, s *server, c *rfbtest.Client) {
+			clickOn(t, s, bob, c, form.TakeNow)
+		}},
+		{"while the holder is asked", tunnel.RoleTake, "Asking " + alice + " for control.", func(t *testing.T, s *server, c *rfbtest.Client) {
+			clickOn(t, s, bob, c, form.TakeNow)
+		}},
+		{"while the holder is asked, by keys", tunnel.RoleTake, "Asking " + alice + " for control.", func(t *testing.T, s *server, c *rfbtest.Client) {
+			if err := c.Press(form.KeyReturn, ' ', form.KeyTab, form.KeyReturn); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, h := start(t, small)
+			h.with(func() { h.force = true })
+			a := view(t, s, alice, tunnel.RoleControl, rfbtest.Config{})
+			logIn(t, s, alice, a)
+			sees(t, a, 1, 1, canary)
+			b := view(t, s, bob, tt.role, rfbtest.Config{})
+			logIn(t, s, bob, b)
+			says(t, s, bob, b, tt.want)
+			says(t, s, bob, b, "Take control now")
+			tt.take(t, s, b)
+			sees(t, b, 1, 300, canary)
+			says(t, s, alice, a, "40013: "+bob+" has taken control")
+			if err := b.Press('z'); err != nil {
+				t.Fatal(err)
+			}
+			h.await("the taker's key", func() bool { return len(h.inputs[2]) == 2 })
+		})
+	}
+	t.Run("without the right", func(t *testing.T) {
+		s, _ := start(t, small)
+		a := view(t, s, alice, tunnel.RoleControl, rfbtest.Config{})
+		logIn(t, s, alice, a)
+		sees(t, a, 1, 1, canary)
+		b := view(t, s, bob, tunnel.RoleControl, rfbtest.Config{})
+		logIn(t, s, bob, b)
+		says(t, s, bob, b, "Ask for control")
+		if slices.Contains(s.texts(bob), "Take control now") {
+			t.Error("the button is there")
+		}
+	})
+}
+
+// Who takes control from oneself, at another viewer, leaves that one watching: it does not ask for control by itself again.
+func TestLostToOneself(t *testing.T) {
+	_, se := lone(t)
+	se.state, se.control, se.holder = shows, true, "\x00"
+	now := time.Now()
+	se.leased(ipc.Lease{Epoch: 2, Holder: alice}, now) // between the two
+	if se.role != ipc.RoleControl || se.notice != nil {
+		t.Fatalf("%v, %v", se.role, se.notice)
+	}
+	se.leased(ipc.Lease{Epoch: 2, Holder: alice, Session: se.number + 1}, now)
+	if se.role != ipc.RoleWatch || se.notice == nil || se.notice.Items[0].Text != "40013: "+alice+" has taken control" {
+		t.Fatalf("%v, %+v", se.role, se.notice)
+	}
 }
 
 // Control that was free at Open and is taken after the log-in: the form offers to watch, which then works.

@@ -49,6 +49,7 @@ type fakeHost struct {
 	epoch    uint64
 	since    time.Time
 	asking   *ipc.Control
+	force    bool // everybody may take control without asking
 	screen   *fakeWorker
 	changed  chan struct{} // closed and made anew at each change
 }
@@ -235,7 +236,7 @@ func (h *fakeHost) login(m ipc.Login) {
 	if answer.Refusal == nil {
 		h.users[m.Session] = answer.User
 		if !h.manual {
-			h.send(ipc.TypeAttach, ipc.Attach{Session: m.Session, Desktop: 1, User: answer.User})
+			h.send(ipc.TypeAttach, ipc.Attach{Session: m.Session, Desktop: 1, User: answer.User, Force: h.force})
 		}
 	}
 }
@@ -245,6 +246,12 @@ func (h *fakeHost) control(m ipc.Control) {
 	case h.users[m.Session] == "":
 		h.t.Errorf("session %d asks for control without a log-in", m.Session)
 	case h.holder == 0 || h.holder == m.Session:
+		h.grant(m)
+	case m.Force && h.force:
+		if h.asking != nil {
+			h.send(ipc.TypeControlled, ipc.Controlled{ID: h.asking.ID, Refusal: refuse.Busy.Of()})
+			h.asking = nil
+		}
 		h.grant(m)
 	case m.Take:
 		h.asking = &m

@@ -169,7 +169,9 @@ func (s *server) attach(m ipc.Attach) {
 		se.at = m.Desktop
 	}
 	s.mu.Unlock()
-	s.tell(m.Session, false, func(n *news) { n.desk, n.user, n.attached, n.detached = d, m.User, true, false })
+	s.tell(m.Session, false, func(n *news) {
+		n.desk, n.user, n.force, n.attached, n.detached = d, m.User, m.Force, true, false
+	})
 }
 
 // leased tells every session who controls; input of all others stops before this returns.

@@ -75,6 +75,9 @@ func (s *session) input(ctx context.Context, e event) {
 	case form.Ask:
 		s.role = ipc.RoleTake
 		s.proceed(ctx)
+	case form.TakeNow:
+		s.role = ipc.RoleTake
+		s.wantControl(ctx, true)
 	}
 }
 
@@ -143,7 +146,7 @@ func (s *session) proceed(ctx context.Context) {
 	case s.role == ipc.RoleWatch || s.control:
 		s.show()
 	default:
-		s.wantControl(ctx)
+		s.wantControl(ctx, false)
 	}
 }
 

@@ -73,6 +73,8 @@ type session struct {
 	lease    ipc.Lease
 	holder   string // as the last notice said
 	control  bool
+	lost     bool      // it had control, and who has it now is not known yet
+	force    bool      // it may take control without asking
 	idle     time.Time // when the form closes
 	until    time.Time // end of the notice, of the asking, or of the last page
 	cause    string    // why the session ends, for the log
@@ -85,6 +87,7 @@ type session struct {
 type news struct {
 	desk     *desk
 	user     string
+	force    bool
 	attached bool // desk is new
 	detached bool
 	refusal  *refuse.Refusal // of detached
@@ -244,7 +247,7 @@ func (s *session) look(ctx context.Context) {
 		s.detached(n.refusal)
 	}
 	if n.attached {
-		s.desk, s.loggedIn, s.control = n.desk, true, s.epoch.Load() != 0
+		s.desk, s.loggedIn, s.force, s.control = n.desk, true, n.force, s.epoch.Load() != 0
 		s.shown = shown{} // it may have been hidden
 		if n.user != "" {
 			s.user = n.user

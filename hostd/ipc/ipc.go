@@ -163,7 +163,8 @@ type LoggedIn struct {
 	User    string          // OS user
 }
 
-// Control asks for control for a logged-in session. Force takes it without asking the holder, if hostd allows.
+// Control asks for control for a logged-in session. Force takes it without asking the holder, if hostd allows; it may follow a
+// Take that has no answer yet, which it then replaces.
 type Control struct {
 	ID      uint32
 	Session uint32
@@ -213,6 +214,7 @@ type Attach struct {
 	Session uint32
 	Desktop uint32
 	User    string
+	Force   bool // it may take control of this desktop without asking
 }
 
 // Detach takes the desktop away from a session, which gets the form again.

@@ -29,7 +29,7 @@ type How uint8
 // Ways to want control.
 const (
 	Plain How = iota // only if nobody has it
-	Ask              // else ask the holder
+	Ask              // else ask the holder, if that is another person
 	Force            // else take it; whoever calls has checked the right to
 )
 
@@ -118,7 +118,7 @@ func (l *Lease) Take(p Party, how How, now time.Time) {
 	case !l.vanished.IsZero() && l.holder.samePerson(p):
 		since := l.since
 		l.grant(p, since)
-	case how == Force:
+	case how == Force, how == Ask && l.holder.samePerson(p): // with two viewers, who would answer?
 		l.grant(p, now)
 	case how == Ask && l.asker.Session == 0:
 		l.asker, l.until = p, now.Add(AskFor)

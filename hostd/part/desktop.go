@@ -118,7 +118,7 @@ func (m *Monitor) attach(d *desktop) {
 			m.handOut(d)
 		}
 		s.attached = true
-		m.net.send(ipc.TypeAttach, ipc.Attach{Session: s.id, Desktop: d.number, User: s.user.Name})
+		m.net.send(ipc.TypeAttach, ipc.Attach{Session: s.id, Desktop: d.number, User: s.user.Name, Force: m.mayForce(s)})
 	}
 }
 

@@ -1,6 +1,7 @@
 package part
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -138,6 +139,79 @@ func TestHeld(t *testing.T) {
 		s.key(a, c.Epoch, 'e')
 		s.key(b, c.Epoch, 'f')
 		s.wantKey(w, 'f')
+	})
+}
+
+// Who may take control without asking, how hostd-net is told, and what it is answered.
+func TestForce(t *testing.T) {
+	named := func(c *Config) { c.TakeForce = []string{"root@example.com"} }
+	greeter := SeatState{Kind: SeatGreeter, UID: 120, Display: ":0"}
+	tests := []struct {
+		name          string
+		seat          SeatState
+		change        func(*Config)
+		holder, taker string // OS users
+		told          bool   // of the right to force
+		take          string // "": at once; else who is asked
+		force         string
+	}{
+		{"oneself, on one's own desktop", bobsSeat, nil, "bob", "bob", true, "", ""},
+		{"oneself, on another's desktop", bobsSeat, nil, "root", "root", false, "", ""},
+		{"oneself, on the log-on screen", greeter, nil, "bob", "bob", false, "", ""},
+		{"the owner", bobsSeat, nil, "root", "bob", true, "root@example.com", ""},
+		{"not the owner", bobsSeat, nil, "bob", "root", false, "bob@example.com", "bob@example.com"},
+		{"named", bobsSeat, named, "bob", "root", true, "", ""},
+		{"nobody owns the log-on screen", greeter, nil, "alice", "bob", false, "alice@example.com", "alice@example.com"},
+	}
+	for _, tt := range tests {
+		for _, force := range []bool{false, true} {
+			t.Run(fmt.Sprint(tt.name, ", by force ", force), func(t *testing.T) {
+				s := newStage(t, tt.seat, tt.change)
+				a := s.enter(tt.holder+"@example.com", tt.holder, ipc.RoleControl)
+				w := s.worker()
+				s.attach(a)
+				_, r := s.control(a, false, false)
+				wantCode(t, r, 0)
+				b := s.enter(tt.taker+"@example.com", tt.taker, ipc.RoleTake)
+				same(t, "the right to force", get[ipc.Attach](s.net, ipc.TypeAttach).Force, tt.told)
+				asked := tt.take
+				if force {
+					asked = tt.force
+				}
+				s.net.send(ipc.TypeControl, ipc.Control{ID: s.id(), Session: b, Take: !force, Force: force})
+				if asked != "" {
+					same(t, "who is asked", get[ipc.Ask](s.net, ipc.TypeAsk).Session, a)
+					s.net.send(ipc.TypeAnswer, ipc.Answer{Session: a, Asker: b})
+					wantCode(t, get[ipc.Controlled](s.net, ipc.TypeControlled).Refusal, 40011)
+					return
+				}
+				w.next(ipc.TypeRelease)
+				w.send(ipc.TypeReleased, nil)
+				s.holds(b, 0)
+			})
+		}
+	}
+	t.Run("while asking", func(t *testing.T) {
+		s := newStage(t, bobsSeat, nil)
+		a := s.enter("root@example.com", "root", ipc.RoleControl)
+		w := s.worker()
+		s.attach(a)
+		s.control(a, false, false)
+		b := s.enter("bob@example.com", "bob", ipc.RoleTake)
+		s.net.send(ipc.TypeControl, ipc.Control{ID: 101, Session: b, Take: true})
+		get[ipc.Ask](s.net, ipc.TypeAsk)
+		s.net.send(ipc.TypeControl, ipc.Control{ID: 102, Session: b, Take: true})
+		s.net.send(ipc.TypeControl, ipc.Control{ID: 103, Session: b, Take: true, Force: true})
+		w.next(ipc.TypeRelease)
+		w.send(ipc.TypeReleased, nil)
+		for _, want := range []struct {
+			id   uint32
+			code int
+		}{{102, 40052}, {101, 40052}, {103, 0}} {
+			c := get[ipc.Controlled](s.net, ipc.TypeControlled)
+			same(t, "the answered question", c.ID, want.id)
+			wantCode(t, c.Refusal, want.code)
+		}
 	})
 }
 

@@ -153,8 +153,8 @@ func (m *Monitor) loggedIn(n *netPart, s *session, l ipc.Login, r login.Result, 
 	}
 }
 
-// control wants control for a session. The right to force belongs to the desktop's owner, who must ask for it by that word, and to
-// the accounts that hostd.toml names, for whom taking is enough.
+// control wants control for a session. Those whom hostd.toml names take without asking. So may the desktop's owner, who must ask
+// for it by that word, since whoever holds control was mostly let in by the owner.
 func (m *Monitor) control(n *netPart, c ipc.Control) error {
 	s := m.sessions[c.Session]
 	answer := func(r *refuse.Refusal) {
@@ -170,23 +170,31 @@ func (m *Monitor) control(n *netPart, c ipc.Control) error {
 	case s.role == ipc.RoleWatch:
 		answer(refuse.WatchOnly.Of(m.c.Name))
 		return nil
-	case s.waits:
-		answer(refuse.Busy.Of())
-		return nil
 	}
-	s.control, s.waits = c.ID, true
-	named := slices.Contains(m.c.TakeForce, s.account)
-	owns := s.desktop.kind != SeatGreeter && s.desktop.uid == s.user.UID
 	how := lease.Plain
 	switch {
-	case c.Force && (owns || named), c.Take && named:
+	case c.Force && m.mayForce(s), c.Take && m.namedToForce(s):
 		how = lease.Force
 	case c.Force || c.Take:
 		how = lease.Ask
 	}
+	if s.waits && how != lease.Force {
+		answer(refuse.Busy.Of())
+		return nil
+	}
+	m.Refused(s.id, refuse.Busy.Of()) // the question before, which this one replaces
+	s.control, s.waits = c.ID, true
 	m.lease.Take(s.party(), how, time.Now())
 	return nil
 }
+
+// mayForce says whether a session may take control of its desktop without asking.
+func (m *Monitor) mayForce(s *session) bool {
+	owns := s.desktop.kind != SeatGreeter && s.desktop.uid == s.user.UID
+	return owns || m.namedToForce(s)
+}
+
+func (m *Monitor) namedToForce(s *session) bool { return slices.Contains(m.c.TakeForce, s.account) }
 
 func (s *session) party() lease.Party {
 	return lease.Party{Session: s.id, Account: s.account, User: s.user.Name}

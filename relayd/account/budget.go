@@ -12,12 +12,16 @@ import (
 	"github.com/helmline/helmline/relayd/store"
 )
 
-// The failure budget, one for all doors. A source is an IPv4 address or an IPv6 /64.
+// The failure budget, one for all doors. A source is an IPv4 address or an IPv6 /64; the networks that it is in are
+// counted too, so that who has many addresses has not as many guesses.
 const (
 	freeFailures = 5                // per source, and per account and source, before anything is refused
-	firstBlock   = 10 * time.Second // of a source after its fifth failure; doubles with each further one
+	freeNet4     = 60               // per IPv4 /24
+	freeNet6     = 80               // per IPv6 /56, which one connection may have
+	freeSite6    = 100              // per IPv6 /48, which one customer may have
+	firstBlock   = 10 * time.Second // of a source or network after its last free failure; doubles with each further one
 	longestBlock = 10 * time.Minute
-	sourceMemory = time.Hour // after so long without a failure a source begins anew
+	sourceMemory = time.Hour // after so long without a failure a source or network begins anew
 
 	pairWindow = 15 * time.Minute // five failures at one account from one source: refused until it ends
 
@@ -26,7 +30,7 @@ const (
 	slowStep      = time.Second // between two tries at such an account
 	longestQueue  = 5 * time.Second
 
-	tableSize  = 65536 // entries of each table; the oldest goes
+	tableSize  = 65536 // entries of each table, a quarter of it for networks; the oldest goes
 	maxWaiting = 256   // tries that wait for the outcome of others
 )
 
@@ -40,18 +44,34 @@ type budget struct {
 	start  time.Time
 
 	mu      sync.Mutex
-	tables  [4]*table          // by family
+	tables  [families]*table   // by family
 	pending map[pendingKey]int // tries under way
 	changed chan struct{}      // closed when a try has ended
 	waiting int
 }
 
-// The families of counters.
+// The families of counters. They are stored under these numbers.
 const (
 	source4 = iota
 	source6
 	pairs
 	accounts
+	net4
+	net6
+	site6
+	families
+)
+
+// free is how many failures a counter bears before it refuses; one of accounts never does.
+var free = [families]int{source4: freeFailures, source6: freeFailures, pairs: freeFailures, net4: freeNet4, net6: freeNet6, site6: freeSite6}
+
+// A network is a prefix of an address that is counted.
+type network struct{ family, bits int }
+
+// What is counted of an address; the first is the source.
+var (
+	networks4 = []network{{source4, 32}, {net4, 24}}
+	networks6 = []network{{source6, 64}, {net6, 56}, {site6, 48}}
 )
 
 type pendingKey struct {
@@ -63,6 +83,9 @@ func newBudget(pepper [32]byte, size int, stored []store.Failure) *budget {
 	b := &budget{pepper: pepper, start: time.Now(), pending: map[pendingKey]int{}, changed: make(chan struct{})}
 	for i := range b.tables {
 		b.tables[i] = newTable(size)
+		if i >= net4 {
+			b.tables[i] = newTable(size / 4)
+		}
 	}
 	now := b.now()
 	for _, f := range stored {
@@ -89,17 +112,21 @@ type try struct {
 func (b *budget) keys(email string, src netip.Addr) []pendingKey {
 	var keys []pendingKey
 	src = src.Unmap().WithZone("")
+	var all []network
 	switch {
 	case src.Is4():
-		keys = append(keys, pendingKey{source4, src.As16()})
+		all = networks4
 	case src.Is6():
-		p, _ := src.Prefix(64)
-		src = p.Addr()
-		keys = append(keys, pendingKey{source6, src.As16()})
+		all = networks6
+	}
+	for _, n := range all {
+		p, _ := src.Prefix(n.bits)
+		keys = append(keys, pendingKey{n.family, p.Addr().As16()})
 	}
 	if email != "" {
-		if src.IsValid() {
-			keys = append(keys, pendingKey{pairs, b.hash(src.String() + " " + email)})
+		if len(all) > 0 {
+			p, _ := src.Prefix(all[0].bits)
+			keys = append(keys, pendingKey{pairs, b.hash(p.Addr().String() + " " + email)})
 		}
 		keys = append(keys, pendingKey{accounts, b.hash(email)})
 	}
@@ -116,20 +143,21 @@ func (b *budget) hash(s string) (k budgetKey) {
 // blocked says for how long a counter refuses, milliseconds.
 func (b *budget) blocked(k pendingKey, now int64) int64 {
 	e := b.tables[k.family].get(k.key)
-	if e == nil || b.stale(k.family, e, now) || e.count < freeFailures {
+	if e == nil || b.stale(k.family, e, now) {
 		return 0
 	}
-	switch k.family {
-	case source4, source6:
-		block := longestBlock
-		if n := e.count - freeFailures; n < 6 {
-			block = firstBlock << n
-		}
-		return max(0, e.last+min(block, longestBlock).Milliseconds()-now)
-	case pairs:
+	more := int(e.count) - free[k.family]
+	switch {
+	case more < 0, k.family == accounts:
+		return 0
+	case k.family == pairs:
 		return max(0, e.since+pairWindow.Milliseconds()-now)
 	}
-	return 0
+	block := longestBlock
+	if more < 6 {
+		block = firstBlock << more
+	}
+	return max(0, e.last+min(block, longestBlock).Milliseconds()-now)
 }
 
 // stale says whether a counter no longer counts.
@@ -233,7 +261,7 @@ func (b *budget) crowded(keys []pendingKey) bool {
 		if e := b.tables[k.family].get(k.key); e != nil && !b.stale(k.family, e, now) {
 			count = int(e.count)
 		}
-		if n := b.pending[k]; n > 0 && n >= freeFailures-count {
+		if n := b.pending[k]; n > 0 && n >= free[k.family]-count {
 			return true
 		}
 	}

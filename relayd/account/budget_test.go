@@ -101,6 +101,53 @@ func TestWhatIsASource(t *testing.T) {
 	}
 }
 
+// Who has many addresses has not as many guesses.
+func TestNetworkIsBlocked(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		source         func(i int) string
+		free           int
+		inside, beside string // the network
+	}{
+		{"/24", func(i int) string { return fmt.Sprintf("192.0.2.%d", i) }, 60, "192.0.2.250", "192.0.3.1"},
+		{"/56", func(i int) string { return fmt.Sprintf("2001:db8:0:%x::1", i) }, 80, "2001:db8:0:ff::1", "2001:db8:0:100::1"},
+		{"/48", func(i int) string { return fmt.Sprintf("2001:db8:0:%x::1", i<<8) }, 100, "2001:db8:0:ffff::1", "2001:db8:1::1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBudget([32]byte{}, 1024, nil)
+				fail := func(src string) {
+					t.Helper()
+					tr, err := b.admit(t.Context(), "", ip(src))
+					if err != nil {
+						t.Fatalf("%s: %v", src, err)
+					}
+					tr.lost()
+				}
+				for i := range c.free - 1 {
+					fail(c.source(i))
+				}
+				if err := b.allow("", ip(c.inside)); err != nil {
+					t.Errorf("one failure before the last free one: %v", err)
+				}
+				fail(c.source(c.free))
+				if err := b.allow("", ip(c.inside)); !refuse.SlowDown.Is(err) {
+					t.Errorf("the network is not blocked: %v", err)
+				}
+				time.Sleep(firstBlock)
+				if err := b.allow("", ip(c.beside)); err != nil {
+					t.Errorf("the network beside it: %v", err)
+				}
+				fail(c.inside) // the next block is twice as long
+				time.Sleep(2*firstBlock - time.Millisecond)
+				if err := b.allow("", ip(c.source(1))); !refuse.SlowDown.Is(err) {
+					t.Errorf("the second block is no longer than the first: %v", err)
+				}
+			})
+		})
+	}
+}
+
 func TestAccountAndSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRelay(t)
@@ -253,7 +300,7 @@ func TestOldestIsEvicted(t *testing.T) {
 		t.Errorf("the oldest is still there: %v", err)
 	}
 	all, err := r.store.Failures(t.Context())
-	if err != nil || len(all) > 8+8+8 {
+	if err != nil || len(all) > 8+8+8+2 {
 		t.Errorf("%d counters are stored, %v", len(all), err)
 	}
 	for _, f := range all {
@@ -263,14 +310,14 @@ func TestOldestIsEvicted(t *testing.T) {
 	}
 }
 
-// TestManySources fills a table of the full size from 200,000 sources: it stays within 16 MiB.
+// TestManySources fills the tables of IPv6 at their full size from 200,000 sites: they stay within 16 MiB.
 func TestManySources(t *testing.T) {
 	b := newBudget([32]byte{}, tableSize, nil)
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for i := range 200000 {
-		src := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, byte(i >> 16), byte(i >> 8), byte(i), 1})
+		src := netip.AddrFrom16([16]byte{0x20, 1, 0xd, byte(i >> 16), byte(i >> 8), byte(i), 1, 1})
 		tr, err := b.admit(t.Context(), "", src)
 		if err != nil {
 			t.Fatal(err)
@@ -282,8 +329,10 @@ func TestManySources(t *testing.T) {
 	if used := int64(after.HeapAlloc) - int64(before.HeapAlloc); used > 16<<20 {
 		t.Errorf("%d MiB", used>>20)
 	}
-	if n := len(b.tables[source6].at); n != tableSize {
-		t.Errorf("%d sources", n)
+	for family, want := range map[int]int{source6: tableSize, net6: tableSize / 4, site6: tableSize / 4} {
+		if n := len(b.tables[family].at); n != want {
+			t.Errorf("%d counters of family %d, want %d", n, family, want)
+		}
 	}
 	if err := b.allow("", home); err != nil {
 		t.Errorf("a good source: %v", err)

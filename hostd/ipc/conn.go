@@ -154,6 +154,19 @@ func CloseFiles(files []*os.File) {
 	}
 }
 
+// Unread says whether something that was sent has not been received yet.
+func (c *Conn) Unread() (bool, error) {
+	raw, err := c.c.SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	n := 0
+	if e := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); e != nil {
+		return false, e
+	}
+	return n > 0, err
+}
+
 // SetReadDeadline bounds the next Receive.
 func (c *Conn) SetReadDeadline(t time.Time) error { return c.c.SetReadDeadline(t) }
 

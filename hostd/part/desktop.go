@@ -130,7 +130,8 @@ func (m *Monitor) handOut(d *desktop) {
 		return
 	}
 	d.handed = true
-	m.net.send(ipc.TypeDesktop, ipc.Desktop{Number: d.number, Size: d.pic.size, Stride: d.pic.stride, Name: d.name}, files...)
+	m.net.sendFiles(slot{ipc.TypeDesktop, d.number}, ipc.TypeDesktop,
+		ipc.Desktop{Number: d.number, Size: d.pic.size, Stride: d.pic.stride, Name: d.name}, files...)
 }
 
 // renew gives a desktop a new picture of that size, which hostd-net does not have yet.
@@ -144,7 +145,7 @@ func (m *Monitor) renew(d *desktop, pic *picture) error {
 		d.pic.close()
 	}
 	d.pic, d.handed = pic, false
-	d.worker.send(ipc.TypeMemory, ipc.Memory{Size: pic.size, Stride: pic.stride}, files...)
+	d.worker.sendFiles(slot{kind: ipc.TypeMemory}, ipc.TypeMemory, ipc.Memory{Size: pic.size, Stride: pic.stride}, files...)
 	return nil
 }
 

@@ -88,7 +88,7 @@ func FuzzFromWorker(f *testing.F) {
 		}
 		m, n := idleMonitor(t)
 		d := &desktop{}
-		w := &workerPart{link: newLink(n.conn, nil)}
+		w := newWorkerPart(n.conn, nil)
 		if m.fromWorker(d, w, p) != nil {
 			return
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/helmline/helmline/hostd/ipc"
@@ -28,22 +29,33 @@ type link struct {
 type packet struct {
 	data  []byte
 	files []*os.File
+	slot  slot
 	input ipc.Input // Kind 0: none
+}
+
+// A slot is what a packet with files is about. Of each no more than the newest waits, since a part that does not take its packets
+// must not cost descriptors without end.
+type slot struct {
+	kind   ipc.Type // 0: no slot
+	number uint32   // of a desktop
 }
 
 func newLink(conn *ipc.Conn, proc Process) *link {
 	return &link{conn: conn, proc: proc, wake: make(chan struct{}, 1)}
 }
 
-// send queues a message. The files become the link's.
-func (l *link) send(t ipc.Type, body any, files ...*os.File) {
+// send queues a message.
+func (l *link) send(t ipc.Type, body any) { l.sendFiles(slot{}, t, body) }
+
+// sendFiles queues a message with files beside it, in place of one of the same slot that still waits. The files become the link's.
+func (l *link) sendFiles(s slot, t ipc.Type, body any, files ...*os.File) {
 	data, err := ipc.Marshal(t, body)
 	if err != nil { // not reached: every body is ours and short
 		ipc.CloseFiles(files)
 		l.close()
 		return
 	}
-	l.put(packet{data: data, files: files})
+	l.put(packet{data: data, files: files, slot: s})
 }
 
 // input queues one input event. A pointer that only moves on replaces the move before it.
@@ -62,6 +74,15 @@ func (l *link) input(in ipc.Input) {
 
 func (l *link) put(p packet) {
 	l.mu.Lock()
+	if p.slot != (slot{}) {
+		if i := slices.IndexFunc(l.queue, func(old packet) bool { return old.slot == p.slot }); i >= 0 {
+			old := l.queue[i]
+			l.queue[i] = p
+			l.mu.Unlock()
+			ipc.CloseFiles(old.files)
+			return
+		}
+	}
 	full := len(l.queue) >= maxQueue
 	if l.closed || full {
 		l.mu.Unlock()

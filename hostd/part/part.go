@@ -121,6 +121,8 @@ type Monitor struct {
 	net      *netPart // nil: not there
 	online   ipc.Online
 	welcome  ipc.Welcome
+	sizeTold time.Time   // when hostd-net was last told a new size
+	sizeLate *time.Timer // when it is told the next; nil: there is none
 	sessions map[uint32]*session
 	used     sessionIDs
 	seat     SeatState

@@ -2,7 +2,10 @@ package part
 
 import (
 	"fmt"
+	"image"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/bridge/refuse"
@@ -12,10 +15,27 @@ import (
 // killTime is how long a process has to be gone once it was killed.
 const killTime = 5 * time.Second
 
+// Limits of what a worker says: it is its user's, who may have it say anything.
+const (
+	workerRate  = 30                     // messages a second; one that says more is ended
+	workerBurst = 120                    // of which a display that changes its size all the time makes most
+	sizePause   = 100 * time.Millisecond // between two memories; of the sizes meanwhile the newest counts
+	sizeWelcome = time.Second            // between two times that hostd-net is told a new size for its forms
+)
+
 // A workerPart is one life of a worker.
 type workerPart struct {
 	*link
-	lifting bool // it has been told to release all keys and has not answered; owned by Run
+	limit *rate.Limiter // used by the goroutine that receives
+
+	// Owned by Run.
+	lifting bool       // it has been told to release all keys and has not answered
+	sized   time.Time  // when it was last given a memory for a size
+	size    *ipc.Ready // the newest size that waits for a memory; nil: none
+}
+
+func newWorkerPart(conn *ipc.Conn, proc Process) *workerPart {
+	return &workerPart{link: newLink(conn, proc), limit: rate.NewLimiter(workerRate, workerBurst)}
 }
 
 // superviseWorker keeps a desktop's worker running until the desktop is closed.
@@ -46,7 +66,7 @@ func (m *Monitor) runWorker(d *desktop) error {
 		m.post(func() { m.workerGone(d, nil, err.Error()) })
 		return err
 	}
-	w := &workerPart{link: newLink(conn, proc)}
+	w := newWorkerPart(conn, proc)
 	m.post(func() { m.workerUp(d, w) })
 	err = w.serve(d.ctx, func(p []byte) error { return m.fromWorker(d, w, p) })
 	reap(proc, m.times.end)
@@ -94,6 +114,9 @@ func (m *Monitor) workerUp(d *desktop, w *workerPart) {
 
 // fromWorker takes one packet of a worker.
 func (m *Monitor) fromWorker(d *desktop, w *workerPart, p []byte) error {
+	if !w.limit.Allow() {
+		return fmt.Errorf("it says more than %d things a second", workerRate)
+	}
 	switch t := ipc.Type(p[0]); t {
 	case ipc.TypeReady, ipc.TypeSize:
 		r, err := ipc.Decode[ipc.Ready](p)
@@ -118,11 +141,35 @@ func (m *Monitor) fromWorker(d *desktop, w *workerPart, p []byte) error {
 	return nil
 }
 
-// workerReady gives the worker a memory of the display's size, and hostd-net the same when somebody looks.
+// workerReady takes in the display's size. The worker gets a memory for it when it has taken what it was sent before, and not too
+// soon after the one before.
 func (m *Monitor) workerReady(d *desktop, w *workerPart, r ipc.Ready) {
+	waits := w.size != nil
+	w.size = &r
+	if !waits {
+		m.sizeWorker(d, w)
+	}
+}
+
+func (m *Monitor) sizeWorker(d *desktop, w *workerPart) {
 	if d.worker != w {
 		return
 	}
+	wait := time.Until(w.sized.Add(sizePause))
+	if unread, err := w.conn.Unread(); err == nil && unread {
+		wait = sizePause
+	}
+	if wait > 0 {
+		m.after(wait, func() { m.sizeWorker(d, w) })
+		return
+	}
+	r := *w.size
+	w.size, w.sized = nil, time.Now()
+	m.giveMemory(d, w, r)
+}
+
+// giveMemory gives the worker a memory of the display's size, and hostd-net the same when somebody looks.
+func (m *Monitor) giveMemory(d *desktop, w *workerPart, r ipc.Ready) {
 	d.name = refuse.Printable(r.Name, 80)
 	pic, err := newPicture(r.Size)
 	if err == nil {
@@ -134,14 +181,31 @@ func (m *Monitor) workerReady(d *desktop, w *workerPart, r ipc.Ready) {
 		return
 	}
 	d.failures, d.down, d.cause = 0, time.Time{}, ""
-	if m.welcome.Size != r.Size {
-		m.welcome.Size = r.Size
-		m.sendWelcome()
-	}
+	m.welcomeSize(r.Size)
 	if m.viewers(d) > 0 && m.net != nil {
 		m.handOut(d)
 		m.attach(d)
 	}
+}
+
+// welcomeSize tells hostd-net the size that its forms should have, but not more often than anybody could want.
+func (m *Monitor) welcomeSize(size image.Point) {
+	if m.welcome.Size == size {
+		return
+	}
+	m.welcome.Size = size
+	if m.sizeLate != nil {
+		return // it is told soon
+	}
+	tell := func() {
+		m.sizeLate, m.sizeTold = nil, time.Now()
+		m.sendWelcome()
+	}
+	if wait := time.Until(m.sizeTold.Add(sizeWelcome)); wait > 0 {
+		m.sizeLate = m.after(wait, tell)
+		return
+	}
+	tell()
 }
 
 // workerGone ends what a worker had; w is nil when it could not be started. Viewers wait for the next worker, but not for ever.

@@ -132,10 +132,11 @@ func (c *capturer) damaged() (seq uint16, err error) {
 }
 
 // everything makes one area of the whole screen.
-func (c *capturer) everything() (seq uint16) {
-	sub := damage.Subtract(c.d.x, c.damage, 0, 0)
-	c.areas = append(c.areas[:0], image.Rectangle{Max: c.d.size})
-	return sub.Sequence
+func (c *capturer) everything() (seq uint16, err error) {
+	if seq, err = c.damaged(); err == nil {
+		c.areas = append(c.areas[:0], image.Rectangle{Max: c.d.size})
+	}
+	return seq, err
 }
 
 // capture brings img up to date in the areas and appends what has changed in it to rects.
@@ -154,9 +155,10 @@ func (c *capturer) capture(img frame.Image, rects []image.Rectangle) ([]image.Re
 	}
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, errTaken) {
 		size := c.d.size
+		var mismatch xproto.MatchError // an area outside the screen: the size of now may be the old one again
 		if err2 := c.d.askSize(); err2 != nil {
 			err = err2
-		} else if size != c.d.size {
+		} else if size != c.d.size || errors.As(err, &mismatch) {
 			err = errResized
 		}
 	}

@@ -3,8 +3,10 @@ package screen
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"image"
+	"log/slog"
 	"math/bits"
 	"net"
 	"os"
@@ -56,6 +58,86 @@ func TestDamagedOncePerBurst(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Numbers of requests wrap at 65,536. Half of them after the last damage, nobody was told of any more.
+func TestDamageAfterManyRequests(t *testing.T) {
+	x := startX(t, "Xvfb", "-screen", "0", "640x480x24")
+	p := x.painter(t)
+	m, s := x.watch(t)
+	s.settle()
+	for i := range 9 {
+		for range 1600 { // of which each makes requests, and none draws
+			m.key('a', true)
+			m.key('a', false)
+		}
+		m.pointer(0, 10*i+10, 5)
+		s.pointerAt(image.Pt(10*i+10, 5))
+	}
+	p.fill(image.Rect(10, 10, 40, 40), 0xff)
+	await(t, s.msgs, ipc.TypeDamaged)
+	s.grab(false)
+	s.equal(p.shot())
+}
+
+// A screen that becomes smaller and large again while it is read has the size that it had: what fails then is the reading, not the
+// worker.
+func TestSizeThereAndBack(t *testing.T) {
+	for _, args := range [][]string{{"-screen", "0", "640x480x24"}, {"-screen", "0", "640x480x24", "-extension", "MIT-SHM"}} {
+		x := startX(t, "Xvfb", args...)
+		p := x.painter(t)
+		c, err := newCapturer(p.display, slog.New(slog.DiscardHandler), func() error { return nil })
+		p.check(err)
+		defer c.close()
+		c.areas = []image.Rectangle{image.Rect(600, 400, 650, 440)} // 10 pixels of it were there before
+		if _, err := c.capture(frame.New(image.Rect(0, 0, 650, 480)), nil); !errors.Is(err, errResized) {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+}
+
+// A shape of the pointer comes soon, however much else changes: it once waited until the picture rested.
+func TestCursorBesideDamage(t *testing.T) {
+	x := startX(t, "Xvfb", "-screen", "0", "640x480x24")
+	p := x.painter(t)
+	_, s := x.watch(t)
+	shapes := []xproto.Cursor{p.cursor(3), p.cursor(7)}
+	s.settle()
+	for i := uint32(0); ; i++ {
+		if i%20 == 19 { // two at once: the second is too soon after the first
+			for _, c := range shapes {
+				p.check(xproto.ChangeWindowAttributesChecked(p.x, p.root, xproto.CwCursor, []uint32{uint32(c)}).Check())
+			}
+		}
+		p.fill(image.Rect(0, 0, 50, 50), i+1)
+		await(t, s.msgs, ipc.TypeDamaged)
+		if err := s.conn.SendPacket(ipc.Grab{}.AppendTo(nil)); err != nil {
+			t.Fatal(err)
+		}
+		for m := range s.msgs {
+			if m.t == ipc.TypeFrame {
+				break
+			}
+			if c, err := ipc.ParseCursor(m.b); m.t == ipc.TypeCursor && err == nil && c.Hot == image.Pt(7, 7) {
+				return
+			}
+		}
+		if i == 2000 {
+			t.Fatal("the shape does not come while the picture changes")
+		}
+	}
+}
+
+// cursor makes a shape with its hot spot at (hot, hot).
+func (p *painter) cursor(hot uint16) xproto.Cursor {
+	p.t.Helper()
+	pix, err := xproto.NewPixmapId(p.x)
+	p.check(err)
+	p.check(xproto.CreatePixmapChecked(p.x, 1, pix, xproto.Drawable(p.root), 16, 16).Check())
+	c, err := xproto.NewCursorId(p.x)
+	p.check(err)
+	p.check(xproto.CreateCursorChecked(p.x, c, pix, pix, 0, 0, 0, 0, 0, 0, hot, hot).Check())
+	return c
 }
 
 // Many small changes are read in a bounded number of pieces, and exactly.

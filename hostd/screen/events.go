@@ -89,6 +89,16 @@ func (p *pending) take() happened {
 	return h
 }
 
+// dealt says that the damage up to a request has been taken out of the server. The caller has had the server's answer to it, so
+// what was reported before is here, and both numbers are young: after 32,768 requests more, they could not be compared.
+func (p *pending) dealt(sequence uint16) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if before(p.what.sequence, sequence) {
+		p.what.damaged = false
+	}
+}
+
 // ignoreMoves says whether moves of the pointer wake. While its place is looked at anyway they need not.
 func (p *pending) ignoreMoves(ignore bool) {
 	p.mu.Lock()

@@ -22,7 +22,6 @@ type viewing struct {
 	pic   *picture // nil: nobody
 	fresh bool     // the memory holds nothing yet
 	told  bool     // Damaged was sent and no Grab has come since
-	seq   uint16   // of the last Subtract: damage reported before it is dealt with
 
 	frame  ipc.Frame
 	packet []byte
@@ -144,16 +143,12 @@ func (v *viewing) happened(h happened) error {
 	if v.pic == nil {
 		return nil
 	}
-	if h.damaged && !before(h.sequence, v.seq) {
+	if h.damaged {
 		v.damaged()
 	}
-	if h.cursor {
-		v.cursorDue = true
-		if time.Since(v.cursorTime) >= cursorEvery {
-			if err := v.shape(); err != nil {
-				return err
-			}
-		}
+	v.cursorDue = v.cursorDue || h.cursor
+	if err := v.shapeDue(); err != nil {
+		return err
 	}
 	if h.moved && v.moving.IsZero() {
 		v.moving = time.Now()
@@ -171,10 +166,8 @@ func (v *viewing) tick() error {
 	if v.pic == nil {
 		return nil
 	}
-	if v.cursorDue && time.Since(v.cursorTime) >= cursorEvery {
-		if err := v.shape(); err != nil {
-			return err
-		}
+	if err := v.shapeDue(); err != nil {
+		return err
 	}
 	at := v.at
 	if err := v.point(); err != nil {
@@ -201,6 +194,15 @@ func (v *viewing) schedule() {
 	case !v.raw:
 		v.timer.Reset(pointerPoll)
 	}
+}
+
+// shapeDue is shape when there is reason, and not too soon after the last. Whatever happens asks for it: events that come more
+// often than the timer's time put its end off for ever.
+func (v *viewing) shapeDue() error {
+	if v.cursorDue && time.Since(v.cursorTime) >= cursorEvery {
+		return v.shape()
+	}
+	return nil
 }
 
 // shape sends the pointer's shape if it is another.
@@ -247,20 +249,30 @@ func (v *viewing) grab(full bool) error {
 	}
 	pointer := xproto.QueryPointer(v.d.x, v.d.root)
 	full = full || v.fresh
+	var seq uint16
 	var err error
 	if full {
-		v.seq = v.cap.everything()
-	} else if v.seq, err = v.cap.damaged(); err != nil {
+		seq, err = v.cap.everything()
+	} else {
+		seq, err = v.cap.damaged()
+	}
+	if err != nil {
 		return err
 	}
+	v.pending.dealt(seq)
 	if at, err := pointerReply(pointer); err != nil {
 		return err
 	} else {
 		v.pointed(at)
 	}
 	v.frame.Rects, err = v.cap.capture(v.pic.img, v.frame.Rects)
+	again := false
 	switch {
 	case errors.Is(err, errResized):
+		v.fresh = true
+		if again = v.pic.img.Rect.Max == v.d.size; again {
+			break // there and back
+		}
 		if err := v.announce(); err != nil {
 			return err
 		}
@@ -275,6 +287,9 @@ func (v *viewing) grab(full bool) error {
 	}
 	v.frame.Rects = fewer(v.cap.cells, v.frame.Rects)
 	v.send(v.frame.AppendTo(v.packet[:0]))
+	if again {
+		v.damaged()
+	}
 	return nil
 }
 

@@ -11,7 +11,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/time/rate"
 
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/relayd/audit"
@@ -45,7 +44,8 @@ type Service struct {
 	budget  *budget
 	trail   Trail
 	signins *prometheus.CounterVec
-	records *rate.Limiter // of refusals that cost nothing, in the audit log
+	free    *audit.Limit // records of refusals that cost whoever is refused nothing
+	codes   *audit.Limit // records of wrong codes, which cost a part of a source's budget, but no argon2id
 
 	mu     sync.Mutex
 	revoke []func(accountID int64, why string)
@@ -83,7 +83,8 @@ func newService(ctx context.Context, stateDir string, st *store.Store, trail Tra
 		trail:  trail,
 		signins: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relayd_signins_total", Help: "Sign-ins by door and result: ok, or the number of the refusal."},
 			[]string{"door", "result"}),
-		records: rate.NewLimiter(1, 100),
+		free:  audit.NewLimit(time.Second, 100),
+		codes: audit.NewLimit(100*time.Millisecond, 1000),
 	}
 	return s, errors.Join(reg.Register(hashes), reg.Register(s.signins))
 }

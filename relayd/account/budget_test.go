@@ -40,6 +40,10 @@ func (r relay) fail(email string, src netip.Addr, n int) {
 	}
 }
 
+func (r relay) wrongCode(src netip.Addr) error {
+	return r.Guess(r.t.Context(), src, "code", func() (*Account, error) { return nil, refuse.CodeInvalid.Of() })
+}
+
 // slowed says that a try is refused before anything is hashed.
 func (r relay) slowed(email, word string, src netip.Addr) {
 	r.t.Helper()
@@ -59,7 +63,7 @@ func TestSourceIsBlocked(t *testing.T) {
 		block := 10 * time.Second
 		for n := range 8 {
 			r.slowed("alice@example.com", password, home) // even with the right password
-			if err := r.Allow("", home); !refuse.SlowDown.Is(err) {
+			if err := r.budget.allow("", home); !refuse.SlowDown.Is(err) {
 				t.Errorf("a blocked source could spend a code: %v", err)
 			}
 			time.Sleep(block - time.Millisecond)
@@ -95,7 +99,7 @@ func TestWhatIsASource(t *testing.T) {
 			r.fail(fmt.Sprintf("x%d-%d@example.com", i, j), ip(c.from), 1)
 		}
 		r.slowed("x@example.com", "wrong", ip(c.same))
-		if err := r.Allow("x@example.com", ip(c.other)); err != nil {
+		if err := r.budget.allow("x@example.com", ip(c.other)); err != nil {
 			t.Errorf("%s: %v", c.other, err)
 		}
 	}
@@ -265,21 +269,74 @@ func TestParallelTries(t *testing.T) {
 	})
 }
 
+// TestParallelCodes: of a hundred wrong codes at once five are looked at, and right ones all are.
+func TestParallelCodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRelay(t)
+		for _, c := range []struct {
+			name   string
+			result error
+			looked int32
+		}{{"right", nil, 100}, {"nobody looks", refuse.StorageOut.Of(), 100}, {"wrong", refuse.CodeInvalid.Of(), freeFailures}} {
+			var done sync.WaitGroup
+			var looked atomic.Int32
+			for range 100 {
+				done.Go(func() {
+					err := r.Guess(t.Context(), home, "code", func() (*Account, error) {
+						looked.Add(1)
+						time.Sleep(time.Millisecond)
+						return &Account{ID: 1, Email: "alice@example.com"}, c.result
+					})
+					if err != c.result && !refuse.SlowDown.Is(err) {
+						t.Errorf("%s: %v", c.name, err)
+					}
+				})
+			}
+			done.Wait()
+			if looked.Load() != c.looked {
+				t.Errorf("%s: %d looked at, want %d", c.name, looked.Load(), c.looked)
+			}
+		}
+	})
+}
+
+// Refusals that cost nothing do not keep wrong codes out of the audit log.
+func TestWrongCodesAreRecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRelay(t)
+		for range freeFailures {
+			_ = r.wrongCode(home)
+		}
+		for range 1000 {
+			if err := r.wrongCode(home); !refuse.SlowDown.Is(err) {
+				t.Fatal(err)
+			}
+		}
+		if n := len(r.trail.events); n > freeFailures+100 {
+			t.Errorf("%d records", n)
+		}
+		_ = r.wrongCode(ip("198.51.100.1"))
+		if e := r.trail.last(); e.Code != refuse.CodeInvalid.Code || e.Source != "198.51.100.1" {
+			t.Errorf("the last record is %+v", e)
+		}
+	})
+}
+
 func TestBudgetSurvivesARestart(t *testing.T) {
 	r := newRelay(t)
 	r.fail("alice@example.com", home, 5)
-	if err := r.Failed(t.Context(), "", ip("192.0.2.9"), "code"); err != nil {
+	if err := r.wrongCode(ip("192.0.2.9")); !refuse.CodeInvalid.Is(err) {
 		t.Fatal(err)
 	}
 	r.store.Close()
 	again := start(t, r.dir)
 	again.slowed("alice@example.com", password, home)
 	for range 4 {
-		if err := again.Failed(t.Context(), "", ip("192.0.2.9"), "code"); err != nil {
+		if err := again.wrongCode(ip("192.0.2.9")); !refuse.CodeInvalid.Is(err) {
 			t.Fatal(err)
 		}
 	}
-	if err := again.Allow("", ip("192.0.2.9")); !refuse.SlowDown.Is(err) {
+	if err := again.budget.allow("", ip("192.0.2.9")); !refuse.SlowDown.Is(err) {
 		t.Errorf("wrong codes before and after: %v", err)
 	}
 	if e := again.trail.last(); e.Code != refuse.CodeInvalid.Code || e.Door != "code" {
@@ -296,7 +353,7 @@ func TestOldestIsEvicted(t *testing.T) {
 	for i := range 8 {
 		r.fail("b@example.com", ip(fmt.Sprintf("198.51.100.%d", i)), 1)
 	}
-	if err := r.Allow("", home); err != nil {
+	if err := r.budget.allow("", home); err != nil {
 		t.Errorf("the oldest is still there: %v", err)
 	}
 	all, err := r.store.Failures(t.Context())

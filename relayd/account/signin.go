@@ -84,14 +84,39 @@ func (s *Service) ByKey(ctx context.Context, email string, key ssh.PublicKey, sr
 	return public(row), nil
 }
 
-// Allow says whether a source may try at all: nil or refuse.SlowDown. A door asks before it looks at a one-time code,
-// with email "", so that a blocked source cannot spend a valid one.
-func (s *Service) Allow(email string, src netip.Addr) error {
-	return s.budget.allow(emailKey(email), src)
+// Guess has check look at a one-time code for a door, counts and records the outcome. Codes are guesses like passwords:
+// of many at once no more are looked at than may fail, and a blocked source cannot spend even a valid one. check gives
+// whose code it was, or refuse.CodeInvalid. Errors: those two's and SignIn's.
+func (s *Service) Guess(ctx context.Context, src netip.Addr, door string, check func() (*Account, error)) error {
+	a, err := s.guess(ctx, src, check)
+	if err != nil {
+		s.refused(ctx, "", src, door, err)
+		return err
+	}
+	return s.Succeeded(ctx, a, src, door)
 }
 
-// Failed counts and records a failure that SignIn has not seen: a wrong one-time code (email ""), or an SSH connection
-// whose keys did not fit. The error is refuse.StorageOut.
+func (s *Service) guess(ctx context.Context, src netip.Addr, check func() (*Account, error)) (*Account, error) {
+	t, err := s.budget.admit(ctx, "", src)
+	if err != nil {
+		return nil, err
+	}
+	a, err := check()
+	switch {
+	case refuse.CodeInvalid.Is(err):
+		if err := s.store.SetFailures(context.WithoutCancel(ctx), t.lost()...); err != nil {
+			return nil, err
+		}
+	case err != nil:
+		t.void()
+	default:
+		err = s.store.SetFailures(ctx, t.won()...)
+	}
+	return a, err
+}
+
+// Failed counts and records a failure that SignIn has not seen: an SSH connection whose keys did not fit. The error is
+// refuse.StorageOut.
 func (s *Service) Failed(ctx context.Context, email string, src netip.Addr, door string) error {
 	b := s.budget
 	t := &try{b, b.keys(emailKey(email), src)}
@@ -100,11 +125,7 @@ func (s *Service) Failed(ctx context.Context, email string, src netip.Addr, door
 		b.pending[k]++
 	}
 	b.mu.Unlock()
-	no := refuse.SignIn.Of()
-	if email == "" {
-		no = refuse.CodeInvalid.Of()
-	}
-	s.refused(ctx, email, src, door, no)
+	s.refused(ctx, email, src, door, refuse.SignIn.Of())
 	return s.store.SetFailures(context.WithoutCancel(ctx), t.lost()...)
 }
 
@@ -126,13 +147,21 @@ func (s *Service) refused(ctx context.Context, email string, src netip.Addr, doo
 	if !errors.As(err, &r) {
 		return // the viewer has gone
 	}
-	if r.Code != refuse.SignIn.Code && !s.records.Allow() {
-		return // what costs a guesser nothing must not fill the disk
-	}
 	if CheckEmail(email) != nil {
 		email = "" // it may be a password, typed into the wrong field
 	}
 	e := audit.Event{Kind: "signin.refused", Account: email, Door: door, Source: address(src), Code: r.Code, Detail: r.Title}
+	switch r.Code { // what costs a guesser nothing must not fill the disk, nor keep what does cost something out of the log
+	case refuse.SignIn.Code:
+	case refuse.CodeInvalid.Code:
+		if !s.codes.Pass(&e) {
+			return
+		}
+	default:
+		if !s.free.Pass(&e) {
+			return
+		}
+	}
 	if err := s.trail.Write(context.WithoutCancel(ctx), e); err != nil {
 		s.log.Error("refused sign-in not recorded", "viewer", src, "err", err)
 	}

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/bridge/rfb"
 	"github.com/helmline/helmline/relayd/account"
 	"github.com/helmline/helmline/relayd/broker"
@@ -27,9 +26,8 @@ type Codes interface {
 
 // Guesses counts and records wrong codes and right ones like passwords.
 type Guesses interface {
-	Allow(email string, src netip.Addr) error // refuse.SlowDown
-	Failed(ctx context.Context, email string, src netip.Addr, door string) error
-	Succeeded(ctx context.Context, a *account.Account, src netip.Addr, door string) error
+	// Guess has check look at a code, unless the source must wait: refuse.SlowDown.
+	Guess(ctx context.Context, src netip.Addr, door string, check func() (*account.Account, error)) error
 }
 
 // Code is the door for viewers that cannot send a user name. A one-time code, used as the password of VncAuth,
@@ -87,19 +85,13 @@ func (d *Code) serve(ctx context.Context, g *guest) error {
 	})
 }
 
-// match spends a code. A blocked source cannot spend even a valid one.
-func (d *Code) match(ctx context.Context, src netip.Addr, try func(code string) bool) (*registry.Grant, error) {
-	if err := d.Guesses.Allow("", src); err != nil {
-		return nil, err
-	}
-	grant, err := d.Codes.Match(try)
-	if refuse.CodeInvalid.Is(err) {
-		if err := d.Guesses.Failed(ctx, "", src, DoorCode); err != nil {
+// match spends a code.
+func (d *Code) match(ctx context.Context, src netip.Addr, try func(code string) bool) (grant *registry.Grant, err error) {
+	err = d.Guesses.Guess(ctx, src, DoorCode, func() (*account.Account, error) {
+		if grant, err = d.Codes.Match(try); err != nil {
 			return nil, err
 		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return grant, d.Guesses.Succeeded(ctx, grant.Account, src, DoorCode)
+		return grant.Account, nil
+	})
+	return grant, err
 }

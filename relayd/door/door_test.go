@@ -29,7 +29,10 @@ import (
 )
 
 // nobody is an account, a code and a computer service that refuses everything, and counts.
-type nobody struct{ signIns, opens int }
+type nobody struct {
+	signIns, opens, matches int
+	refusal                 error // of a guess, before the code is looked at
+}
 
 func (n *nobody) SignIn(context.Context, string, []byte, netip.Addr, string) (*account.Account, error) {
 	n.signIns++
@@ -40,13 +43,18 @@ func (n *nobody) Open(context.Context, broker.Request) (*broker.Session, error) 
 	n.opens++
 	return nil, refuse.NoComputer.Of()
 }
-func (n *nobody) Allow(string, netip.Addr) error { return nil }
-func (n *nobody) Failed(context.Context, string, netip.Addr, string) error {
-	n.signIns++
-	return nil
+func (n *nobody) Guess(_ context.Context, _ netip.Addr, _ string, check func() (*account.Account, error)) error {
+	if n.refusal != nil {
+		return n.refusal
+	}
+	_, err := check()
+	if refuse.CodeInvalid.Is(err) {
+		n.signIns++
+	}
+	return err
 }
-func (n *nobody) Succeeded(context.Context, *account.Account, netip.Addr, string) error { return nil }
 func (n *nobody) Match(try func(string) bool) (*registry.Grant, error) {
+	n.matches++
 	if try("ABCDEFGH") {
 		return nil, errors.New("nobody knows the code")
 	}
@@ -311,6 +319,15 @@ func TestWrongCode(t *testing.T) {
 			t.Errorf("%v, %d failures counted, told %q", err, n.signIns, told)
 		}
 	})
+}
+
+// A source that must wait learns nothing about its code, and spends none.
+func TestCodeOfABlockedSource(t *testing.T) {
+	n := &nobody{refusal: refuse.SlowDown.Of("10:04")}
+	g, err := codeDoor(n).match(t.Context(), netip.Addr{}, func(string) bool { return true })
+	if g != nil || !refuse.SlowDown.Is(err) || n.matches != 0 {
+		t.Errorf("%v, %v; %d codes looked at", g, err, n.matches)
+	}
 }
 
 // CVE-2016-10207: a viewer that leaves at any byte of the handshake harms nobody.

@@ -80,7 +80,7 @@ func newCode() string {
 }
 
 // Match spends the code that try accepts; without one it is refuse.CodeInvalid. It tries every live one, so its time
-// says nothing about which. The caller asks first whether the source may try at all, and counts what failed.
+// says nothing about which. The caller bounds who may try, see account.Guess.
 func (c *Codes) Match(try func(code string) bool) (*Grant, error) {
 	c.mu.Lock()
 	c.expire()

@@ -18,7 +18,7 @@ import (
 )
 
 // waitTime bounds every wait of a test.
-const waitTime = 10 * time.Second
+const waitTime = 60 * time.Second
 
 // An actor plays a part: it sends what the test says and keeps what the monitor sends.
 type actor struct {
@@ -242,7 +242,7 @@ func (s *syncBuffer) Write(p []byte) (int, error) {
 
 func newStage(t *testing.T, state SeatState, change func(*Config)) *stage {
 	t.Helper()
-	return newStageTimes(t, state, change, defaultTimes())
+	return newStageTimes(t, state, change, longTimes())
 }
 
 func newStageTimes(t *testing.T, state SeatState, change func(*Config), times times) *stage {

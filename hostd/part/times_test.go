@@ -89,7 +89,7 @@ func TestIdleTime(t *testing.T) {
 
 // Between a session and the log-on screen there may be nothing on the seat: viewers wait for what comes.
 func TestSeatBetween(t *testing.T) {
-	s := newStageTimes(t, bobsSeat, nil, longTimes())
+	s := newStage(t, bobsSeat, nil)
 	n := s.enter("bob@example.com", "bob", ipc.RoleControl)
 	w := s.worker()
 	d, _ := s.attach(n)

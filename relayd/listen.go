@@ -17,12 +17,17 @@ type ports struct {
 }
 
 // openPorts opens every port of the settings, or none.
-func openPorts(c *conf.Relay, log *slog.Logger) (_ *ports, err error) {
+func openPorts(c *conf.Relay, log *slog.Logger) (*ports, error) {
 	inherited, err := activation.ListenersWithNames()
 	if err != nil {
 		return nil, fmt.Errorf("sockets of systemd: %w", err)
 	}
 	o := &opener{log: log, inherited: inherited}
+	return o.all(c)
+}
+
+// all opens every port of the settings, or none.
+func (o *opener) all(c *conf.Relay) (_ *ports, err error) {
 	p := &ports{}
 	for _, d := range []struct {
 		key, name, listen string
@@ -38,6 +43,12 @@ func openPorts(c *conf.Relay, log *slog.Logger) (_ *ports, err error) {
 			p.close()
 			return nil, fmt.Errorf("%s: %w", d.key, err)
 		}
+	}
+	// The settings were checked, but a socket of systemd is what its unit made it.
+	if l := p.rfbCodeClear; l != nil && !isLoopback(l) && !c.RFBCode.AllowClearPublic {
+		p.close()
+		return nil, fmt.Errorf("rfb_code.clear_listen: %s can be reached from outside, and what is typed there is not encrypted; "+
+			"give the socket unit a loopback address, or set allow_clear_public = true as well", l.Addr())
 	}
 	o.closeRest()
 	return p, nil

@@ -66,6 +66,45 @@ func TestKeysAreMadeOnceAndKept(t *testing.T) {
 	}
 }
 
+// A socket of systemd is taken by its name or port, whatever address its unit gives it.
+func TestClearDoorOnAPublicSocket(t *testing.T) {
+	for _, c := range []struct {
+		name, address string
+		named, allow  bool
+		err           string
+	}{
+		{"loopback", "127.0.0.1:0", false, false, ""},
+		{"loopback, named", "127.0.0.1:0", true, false, ""},
+		{"public", ":0", false, false, "rfb_code.clear_listen: [::]:"},
+		{"public, named", "0.0.0.0:0", true, false, "allow_clear_public"},
+		{"public, as it is set", ":0", false, true, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, err := net.Listen("tcp", c.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			name := "relayd.socket"
+			if c.named {
+				name = "rfb_code_clear"
+			}
+			s := &conf.Relay{RFBCode: conf.RFBCode{ClearListen: "127.0.0.1:" + port(l), AllowClearPublic: c.allow}}
+			o := &opener{log: slog.New(slog.DiscardHandler), inherited: map[string][]net.Listener{name: {l}}}
+			p, err := o.all(s)
+			if err == nil {
+				defer p.close()
+			}
+			if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%v, want %q", err, c.err)
+			}
+			if err == nil && p.rfbCodeClear != l {
+				t.Error("the socket is not taken")
+			}
+		})
+	}
+}
+
 func TestKeyFilesThatOthersCanRead(t *testing.T) {
 	for _, file := range []string{hostKeyFile, tlsKeyFile} {
 		for _, mode := range []os.FileMode{0o640, 0o604, 0o620, 0o602} {

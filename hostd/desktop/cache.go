@@ -9,8 +9,11 @@ import (
 	"github.com/helmline/helmline/bridge/rfb"
 )
 
-// maxKept is the largest memory of a batch, bytes, that is kept for another.
-const maxKept = 4 << 20
+// Memory that is kept while nobody uses it, bytes: of one batch, and of all.
+const (
+	maxKept = 4 << 20
+	maxIdle = 16 << 20
+)
 
 // An encoding is one region of one frame, encoded once for every viewer of the same Params. While someone uses it, it is
 // not changed.
@@ -58,7 +61,7 @@ func (c *cache) encode(p *picture, sequence uint32, region *frame.Region, params
 			return e
 		}
 	}
-	e := c.free()
+	e := c.free(p, sequence)
 	e.picture, e.sequence, e.params, e.ready, e.users = p, sequence, params, false, 1
 	e.region.Set(region)
 	enc := c.take()
@@ -76,10 +79,11 @@ func (c *cache) encode(p *picture, sequence uint32, region *frame.Region, params
 	return e
 }
 
-// free is an encoding that nobody uses.
-func (c *cache) free() *encoding {
+// free is an encoding that nobody uses and nobody will: those of the frame that is in the memory now may be wanted by a viewer who
+// is a moment behind.
+func (c *cache) free(p *picture, sequence uint32) *encoding {
 	for _, e := range c.kept {
-		if e.users == 0 {
+		if e.users == 0 && (e.picture != p || e.sequence != sequence) {
 			return e
 		}
 	}
@@ -88,7 +92,7 @@ func (c *cache) free() *encoding {
 	return e
 }
 
-// release gives an encoding back. One that took much memory is dropped, and so is one more than there are users.
+// release gives an encoding back. One that took much memory is dropped, and so is one too many.
 func (c *cache) release(e *encoding) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,13 +103,13 @@ func (c *cache) release(e *encoding) {
 	idle, at := 0, -1
 	for i, k := range c.kept {
 		if k.users == 0 {
-			idle++
+			idle += cap(k.batch.Bytes)
 		}
 		if k == e {
 			at = i
 		}
 	}
-	if idle > 2*runtime.GOMAXPROCS(0) || cap(e.batch.Bytes) > maxKept {
+	if idle > maxIdle || cap(e.batch.Bytes) > maxKept {
 		last := len(c.kept) - 1
 		c.kept[at], c.kept[last] = c.kept[last], nil
 		c.kept = c.kept[:last]

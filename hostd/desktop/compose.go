@@ -208,18 +208,38 @@ func (v *viewer) encodeAround(u *update, desk image.Rectangle) {
 	s.work.Set(&s.part)
 }
 
-// encodeDesk encodes s.work of the desktop, together with every other viewer that lacks the same.
+// encodeDesk encodes s.work of the desktop, together with every other viewer that lacks the same. It does so in slices: a
+// worker with news must not wait for a viewer with much to encode, so what is left over then is dirty again, and not in s.work.
 func (v *viewer) encodeDesk(u *update, p *picture, desk frame.Image, lossless bool) {
 	s := &v.send
-	e := v.cache.encode(p, p.sequence, &s.work, u.caps.Params(u.format, lossless), desk, &s.rects)
-	s.parts = append(s.parts, e)
-	s.lossy.Without(&s.work)
-	for _, r := range e.batch.Lossy {
-		s.lossy.Add(r)
-	}
-	if len(e.batch.Lossy) > 0 {
-		v.coarse.Store(true)
-		u.scene.desk.refine()
+	params := u.caps.Params(u.format, lossless)
+	s.rest.Set(&s.work)
+	for first := true; !s.rest.Empty(); first = false {
+		if !first && p.awaited() {
+			s.work.Without(&s.rest)
+			if !lossless { // what is to be refined still is
+				v.mu.Lock()
+				v.add(&s.rest)
+				v.mu.Unlock()
+			}
+			return
+		}
+		s.rects = firstOf(s.rest.AppendRects(s.rects[:0]), slice)
+		s.part.Reset(u.size)
+		for _, r := range s.rects {
+			s.part.Add(r)
+		}
+		s.rest.Without(&s.part)
+		e := v.cache.encode(p, p.sequence, &s.part, params, desk, &s.rects)
+		s.parts = append(s.parts, e)
+		s.lossy.Without(&s.part)
+		for _, r := range e.batch.Lossy {
+			s.lossy.Add(r)
+		}
+		if len(e.batch.Lossy) > 0 {
+			v.coarse.Store(true)
+			u.scene.desk.refine()
+		}
 	}
 }
 

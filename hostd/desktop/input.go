@@ -138,6 +138,8 @@ func (r *reader) Key(down bool, sym, code uint32) error {
 	in := ipc.Input{Kind: ipc.InputKey, A: sym, C: code}
 	if down {
 		in.B = 1
+		// It went down in a page before, and that end has not come: the next one is this one's.
+		r.held = slices.DeleteFunc(r.held, func(held uint32) bool { return held == sym })
 	}
 	return r.input(in)
 }

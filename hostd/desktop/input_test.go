@@ -70,6 +70,20 @@ func TestInputLimit(t *testing.T) {
 	})
 }
 
+// A key that went down in a page, and whose end never came under its name (Shift was let go first), is let go on the desktop.
+func TestKeyHeldSinceThePage(t *testing.T) {
+	s, se := lone(t)
+	r := &reader{s: se, ctx: t.Context(), limit: rate.NewLimiter(inputRate, inputBurst), held: []uint32{'A'}}
+	for i, down := range []bool{true, false} {
+		if err := r.Key(down, 'A', 0); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.stats.dropped.Load(); n != uint64(i+1) { // without control, what goes to the desktop is dropped
+			t.Errorf("down %v: %d events went to the desktop", down, n)
+		}
+	}
+}
+
 // Pasting puts the client's clipboard into a field, its first line, and nowhere else.
 func TestPaste(t *testing.T) {
 	s, h := start(t, small)

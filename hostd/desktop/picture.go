@@ -271,6 +271,13 @@ func (d *desk) enter(now time.Time) *picture {
 	return p
 }
 
+// awaited says that the worker waits for the memory: who reads it should soon leave.
+func (p *picture) awaited() bool {
+	p.desk.mu.Lock()
+	defer p.desk.mu.Unlock()
+	return p.due
+}
+
 func (p *picture) leave() {
 	d := p.desk
 	d.mu.Lock()

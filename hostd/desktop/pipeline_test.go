@@ -323,7 +323,7 @@ func TestManyViewers(t *testing.T) {
 		viewers = append(viewers, c)
 	}
 	for _, c := range viewers {
-		if err := c.WaitFor(func(c *rfbtest.Client) bool { return c.Updates() > 30 }, patience); err != nil {
+		if err := c.WaitFor(func(c *rfbtest.Client) bool { return c.Updates() > 4 }, patience); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -396,6 +396,43 @@ func oneFrame(tb testing.TB, p *picture, packet []byte, viewers []*viewer) {
 		more, _, err := v.step(time.Time{})
 		if !more || err != nil {
 			tb.Fatalf("nothing sent: %v", err)
+		}
+	}
+}
+
+// A viewer with much to encode lets the worker in between: it once held the memory, and so every other viewer, for all of it.
+func TestEncodingMakesWayForTheWorker(t *testing.T) {
+	size := image.Pt(1920, 1080)
+	p, viewers := bench(t, size, 1, rfb.ZRLE)
+	v := viewers[0]
+	v.dirty.Clear()
+	u := update{scene: v.scene, caps: v.caps, format: v.format, size: size}
+	for _, waits := range []bool{true, false} {
+		v.send.parts = nil
+		v.send.work.Reset(size)
+		v.send.work.Add(v.send.work.Bounds())
+		p.due = waits
+		v.encodeDesk(&u, p, p.image, false)
+		sent, left := v.send.work.Area(), v.dirty.Area()
+		if waits && (len(v.send.parts) != 1 || sent > slice || sent+left != size.X*size.Y) {
+			t.Errorf("%d slices, %d pixels, are encoded while the worker waits; %d are left", len(v.send.parts), sent, left)
+		} else if !waits && sent != size.X*size.Y {
+			t.Errorf("%d pixels are encoded", sent)
+		}
+	}
+}
+
+// What equal viewers lack is encoded once, also when one of them is behind the others.
+func TestEqualViewersShareEverySlice(t *testing.T) {
+	p, viewers := bench(t, image.Pt(1920, 1080), 4, rfb.ZRLE)
+	packet := (&ipc.Frame{Rects: []image.Rectangle{p.image.Rect}}).AppendTo(nil)
+	stats := p.desk.cache.stats
+	for range 3 {
+		encodes, shared := stats.encodes.Load(), stats.shared.Load()
+		oneFrame(t, p, packet, viewers)
+		encodes, shared = stats.encodes.Load()-encodes, stats.shared.Load()-shared
+		if encodes == 0 || shared != 3*encodes {
+			t.Errorf("%d encodings, %d shared", encodes, shared)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -221,7 +222,7 @@ func TestHosts(t *testing.T) {
 	if err != nil || token.Relay != r.server.Relay || token.Fingerprint != r.server.HostKey {
 		t.Fatalf("%+v, %v", token, err)
 	}
-	c := must(r.server.Computers.Enroll(ctx, token.ID, token.Secret, "x", newKey(t)))(t)
+	c := must(r.server.Computers.Enroll(ctx, token.ID, token.Secret, "x", newKey(t), netip.Addr{}))(t)
 	must(r.ShareHost(ctx, "desk", bob, registry.RightWatch, time.Time{}))(t)
 	list := must(r.Hosts(ctx, ""))(t)
 	if len(list) != 1 || list[0].ID != c.ID || list[0].LastSeen != nil || len(list[0].Shares) != 1 || list[0].Shares[0].Right != registry.RightWatch {

@@ -36,7 +36,7 @@ type People interface {
 // Computers knows the computers' keys and keeps their tunnels.
 type Computers interface {
 	ByKey(ctx context.Context, key ssh.PublicKey) (*registry.Computer, error)
-	Enroll(ctx context.Context, tokenID, secret, hostname string, key ssh.PublicKey) (registry.Computer, error)
+	Enroll(ctx context.Context, tokenID, secret, hostname string, key ssh.PublicKey, src netip.Addr) (registry.Computer, error)
 	Attach(computer string, s *tunnel.Session)
 }
 
@@ -177,7 +177,7 @@ func (g *Gate) enroll(ctx context.Context, v *visit, conn *ssh.ServerConn, chans
 	}
 	var name string
 	err := tunnel.ServeEnroll(ctx, conn, chans, reqs, func(ctx context.Context, id, secret, hostname string, key ssh.PublicKey) (tunnel.Enrolled, error) {
-		c, err := g.Computers.Enroll(ctx, id, secret, hostname, key)
+		c, err := g.Computers.Enroll(ctx, id, secret, hostname, key, v.from.Addr())
 		if err != nil {
 			return tunnel.Enrolled{}, err
 		}

@@ -77,7 +77,7 @@ func (a computers) ByKey(_ context.Context, key ssh.PublicKey) (*registry.Comput
 	return nil, refuse.NotAccepted.Of("this computer")
 }
 
-func (a computers) Enroll(context.Context, string, string, string, ssh.PublicKey) (registry.Computer, error) {
+func (a computers) Enroll(context.Context, string, string, string, ssh.PublicKey, netip.Addr) (registry.Computer, error) {
 	return registry.Computer{}, refuse.CodeInvalid.Of()
 }
 func (a computers) Attach(_ string, s *tunnel.Session) { a.attached = append(a.attached, s) }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -22,6 +23,12 @@ const (
 	InvitationTTL  = 15 * time.Minute
 	maxInvitations = 64 // open ones of one account
 	secretBytes    = 20
+)
+
+// Anybody may try to enrol: one refusal in refusalEvery is recorded, and refusalBurst after silence.
+const (
+	refusalEvery = time.Second
+	refusalBurst = 100
 )
 
 // Invite makes a token by which one computer can join ownerEmail's within InvitationTTL; name may be empty. The store
@@ -61,9 +68,9 @@ func (s *Service) Invite(ctx context.Context, ownerEmail, name string) (id, secr
 
 // Enroll spends a token and enrols the computer that proved to hold key, in one transaction. The same computer may
 // repeat it until the token expires, in case it missed the answer, and with a new token of the same owner it stays what it
-// was. Errors: refuse.CodeInvalid, for a token that is unknown, wrong, spent or expired; refuse.OtherOwner;
-// refuse.StorageOut.
-func (s *Service) Enroll(ctx context.Context, tokenID, secret, hostname string, key ssh.PublicKey) (Computer, error) {
+// was. src is where it comes from. Errors: refuse.CodeInvalid, for a token that is unknown, wrong, spent or expired;
+// refuse.OtherOwner; refuse.StorageOut.
+func (s *Service) Enroll(ctx context.Context, tokenID, secret, hostname string, key ssh.PublicKey, src netip.Addr) (Computer, error) {
 	hostname = refuse.Printable(hostname, 255)
 	row, made, err := s.store.Enrol(ctx, tokenID, sha256.Sum256([]byte(secret)), key.Marshal(), time.Now(),
 		func(v store.Invitation, taken func(string) (bool, error)) (store.Computer, string, error) {
@@ -81,15 +88,13 @@ func (s *Service) Enroll(ctx context.Context, tokenID, secret, hostname string, 
 			}
 		},
 		func(c store.Computer) error { // what cannot be recorded does not happen
-			return s.trail.Write(ctx, audit.Event{Kind: "host.enrol", Account: c.Email, Computer: c.Name, ComputerID: c.ID})
+			return s.trail.Write(ctx, audit.Event{Kind: "host.enrol", Account: c.Email, Computer: c.Name, ComputerID: c.ID, Source: address(src)})
 		})
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		s.count.enrolments.WithLabelValues("refused").Inc()
-		return Computer{}, refuse.CodeInvalid.Of()
+		return Computer{}, s.refused(ctx, refuse.CodeInvalid.Of(), hostname, key, src)
 	case errors.Is(err, store.ErrExists):
-		s.count.enrolments.WithLabelValues("refused").Inc()
-		return Computer{}, refuse.OtherOwner.Of()
+		return Computer{}, s.refused(ctx, refuse.OtherOwner.Of(), hostname, key, src)
 	case err != nil:
 		return Computer{}, err
 	}
@@ -97,6 +102,29 @@ func (s *Service) Enroll(ctx context.Context, tokenID, secret, hostname string, 
 		s.count.enrolments.WithLabelValues("ok").Inc()
 	}
 	return *s.public(row), nil
+}
+
+// refused counts and records an enrolment that is refused, and gives r. The computer is what it calls itself.
+func (s *Service) refused(ctx context.Context, r *refuse.Refusal, hostname string, key ssh.PublicKey, src netip.Addr) error {
+	s.count.enrolments.WithLabelValues("refused").Inc()
+	e := audit.Event{
+		Kind: "host.enrol.refused", Computer: hostname, Source: address(src), Code: r.Code,
+		Detail: r.Title + ", key " + ssh.FingerprintSHA256(key),
+	}
+	if !s.refusals.Pass(&e) {
+		return r
+	}
+	if err := s.trail.Write(context.WithoutCancel(ctx), e); err != nil {
+		s.log.Error("refused enrolment not recorded", "viewer", src, "err", err)
+	}
+	return r
+}
+
+func address(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.Unmap().String()
 }
 
 // newUUID makes a random UUID, version 4 (RFC 9562, section 5.4).

@@ -89,15 +89,16 @@ type Trail interface {
 
 // A Service is the computers of one relay. Its methods may be called by any goroutine.
 type Service struct {
-	store  *store.Store
-	people People
-	trail  Trail
-	log    *slog.Logger
-	codes  *Codes
-	online *presence[*tunnel.Session]
-	count  metrics
-	hooks  hooks
-	work   sync.WaitGroup // tunnels and their ends
+	store    *store.Store
+	people   People
+	trail    Trail
+	refusals *audit.Limit // records of enrolments that were refused
+	log      *slog.Logger
+	codes    *Codes
+	online   *presence[*tunnel.Session]
+	count    metrics
+	hooks    hooks
+	work     sync.WaitGroup // tunnels and their ends
 
 	mu      sync.Mutex // guards what follows
 	rights  []func(computerID string, accountID int64, now Right)
@@ -107,6 +108,7 @@ type Service struct {
 // New gives the computers in st. Run must be running while it is used.
 func New(st *store.Store, people People, trail Trail, log *slog.Logger, reg prometheus.Registerer) *Service {
 	s := &Service{store: st, people: people, trail: trail, log: log, count: newMetrics(reg)}
+	s.refusals = audit.NewLimit(refusalEvery, refusalBurst)
 	s.codes = &Codes{live: map[string]Grant{}, count: s.count}
 	s.online = newPresence[*tunnel.Session](s.count)
 	people.OnRevoke(func(id int64, _ string) { s.codes.revoke(func(g Grant) bool { return g.Account.ID == id }) })

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -28,6 +29,9 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// home is where computers enrol from.
+var home = netip.MustParseAddr("192.0.2.1")
 
 var quiet = slog.New(slog.DiscardHandler)
 
@@ -106,7 +110,7 @@ func (r relay) enroll(email, name, hostname string) Computer {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	c, err := r.Enroll(r.t.Context(), id, secret, hostname, newKey(r.t))
+	c, err := r.Enroll(r.t.Context(), id, secret, hostname, newKey(r.t), home)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -125,18 +129,18 @@ func TestInviteAndEnroll(t *testing.T) {
 	for _, c := range []struct{ name, id, secret string }{
 		{"unknown", "x" + id, secret}, {"wrong secret", id, strings.Repeat("0", 40)}, {"no secret", id, ""},
 	} {
-		if _, err := r.Enroll(ctx, c.id, c.secret, "desk", key); !refuse.CodeInvalid.Is(err) {
+		if _, err := r.Enroll(ctx, c.id, c.secret, "desk", key, home); !refuse.CodeInvalid.Is(err) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
-	c, err := r.Enroll(ctx, id, secret, "Desk7.example.com", key)
+	c, err := r.Enroll(ctx, id, secret, "Desk7.example.com", key, home)
 	if err != nil || c.Name != "Desk7" || c.Owner != "alice@example.com" || c.Hostname != "Desk7.example.com" || !isUUID(c.ID) || c.ID[14] != '4' {
 		t.Fatalf("%+v, %v", c, err)
 	}
-	if again, err := r.Enroll(ctx, id, secret, "Desk7", key); err != nil || again.ID != c.ID {
+	if again, err := r.Enroll(ctx, id, secret, "Desk7", key, home); err != nil || again.ID != c.ID {
 		t.Errorf("repeated: %+v, %v", again, err)
 	}
-	if _, err := r.Enroll(ctx, id, secret, "Desk7", newKey(t)); !refuse.CodeInvalid.Is(err) {
+	if _, err := r.Enroll(ctx, id, secret, "Desk7", newKey(t), home); !refuse.CodeInvalid.Is(err) {
 		t.Errorf("by another computer: %v", err)
 	}
 	if got, err := r.ByKey(ctx, key); err != nil || got.ID != c.ID {
@@ -145,7 +149,16 @@ func TestInviteAndEnroll(t *testing.T) {
 	if _, err := r.ByKey(ctx, newKey(t)); !refuse.NotAccepted.Is(err) {
 		t.Errorf("unknown key: %v", err)
 	}
-	if n := len(r.trail.events); n != 1 || r.trail.events[0].Kind != "host.enrol" {
+	made := 0
+	for _, e := range r.trail.events {
+		if e.Kind != "host.enrol.refused" {
+			made++
+			if e != (audit.Event{Kind: "host.enrol", Account: "alice@example.com", Computer: "Desk7", ComputerID: c.ID, Source: "192.0.2.1"}) {
+				t.Errorf("recorded %+v", e)
+			}
+		}
+	}
+	if made != 1 {
 		t.Errorf("recorded %+v", r.trail.events)
 	}
 	// The same names again.
@@ -182,7 +195,7 @@ func TestEnrolledAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := r.Enroll(ctx, id, secret, "desk", key)
+		c, err := r.Enroll(ctx, id, secret, "desk", key, home)
 		switch {
 		case i == 0 && err == nil:
 			first = c
@@ -208,14 +221,37 @@ func TestInvitationExpires(t *testing.T) {
 		}
 		time.Sleep(InvitationTTL - time.Second)
 		key := newKey(t)
-		if _, err := r.Enroll(ctx, id, secret, "desk", key); err != nil {
+		if _, err := r.Enroll(ctx, id, secret, "desk", key, home); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(time.Second)
-		if _, err := r.Enroll(ctx, id, secret, "desk", key); !refuse.CodeInvalid.Is(err) {
+		if _, err := r.Enroll(ctx, id, secret, "desk", key, home); !refuse.CodeInvalid.Is(err) {
 			t.Errorf("after 15 minutes: %v", err)
 		}
 	})
+}
+
+// Anybody may bring a token: what is refused is recorded, but not without a limit.
+func TestRefusedEnrolmentsAreRecorded(t *testing.T) { synctest.Test(t, testRefusedEnrolments) }
+
+func testRefusedEnrolments(t *testing.T) {
+	r := newRelay(t)
+	key := newKey(t)
+	for range refusalBurst + 50 {
+		if _, err := r.Enroll(t.Context(), "unknown", "secret", "desk\n7", key, home); !refuse.CodeInvalid.Is(err) {
+			t.Fatal(err)
+		}
+	}
+	if n := len(r.trail.events); n != refusalBurst {
+		t.Fatalf("%d records of %d", n, refusalBurst+50)
+	}
+	want := audit.Event{
+		Kind: "host.enrol.refused", Computer: "desk 7", Source: "192.0.2.1", Code: refuse.CodeInvalid.Code,
+		Detail: "Code not valid, key " + ssh.FingerprintSHA256(key),
+	}
+	if r.trail.events[0] != want {
+		t.Errorf("recorded %+v, want %+v", r.trail.events[0], want)
+	}
 }
 
 func TestFiftyAtOnce(t *testing.T) {
@@ -238,7 +274,7 @@ func TestFiftyAtOnce(t *testing.T) {
 				if !same {
 					k = newKey(t)
 				}
-				c, err := r.Enroll(ctx, id, secret, "desk", k)
+				c, err := r.Enroll(ctx, id, secret, "desk", k, home)
 				if err != nil && !refuse.CodeInvalid.Is(err) {
 					t.Error(err)
 				}
@@ -272,14 +308,14 @@ func TestNothingRecordedNothingEnrolled(t *testing.T) {
 	}
 	key := newKey(t)
 	r.trail.err = refuse.StorageOut.Of()
-	if _, err := r.Enroll(ctx, id, secret, "desk", key); !refuse.StorageOut.Is(err) {
+	if _, err := r.Enroll(ctx, id, secret, "desk", key, home); !refuse.StorageOut.Is(err) {
 		t.Errorf("%v", err)
 	}
 	if _, err := r.ByKey(ctx, key); !refuse.NotAccepted.Is(err) {
 		t.Errorf("%v", err)
 	}
 	r.trail.err = nil
-	if _, err := r.Enroll(ctx, id, secret, "desk", key); err != nil {
+	if _, err := r.Enroll(ctx, id, secret, "desk", key, home); err != nil {
 		t.Errorf("the token was spent for nothing: %v", err)
 	}
 }

@@ -118,6 +118,8 @@ func (s *session) showQuestion(now time.Time) {
 func (s *session) answer(e event) {
 	grant := false
 	switch {
+	case e.kind == eventKey && time.Now().Before(s.heeds): // meant for the question before
+		return
 	case e.kind == eventKey && e.sym == keyHandOver:
 		grant = true
 	case e.kind == eventKey && e.sym == keyKeep:

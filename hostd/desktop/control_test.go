@@ -44,6 +44,7 @@ func clickOn(t *testing.T, s *server, account string, c *rfbtest.Client, id int)
 // Asking the holder: kept, run out, handed over; the one who loses control goes on watching.
 func TestTake(t *testing.T) {
 	s, h := start(t, small)
+	s.heed = 0
 	a := view(t, s, alice, tunnel.RoleControl, rfbtest.Config{})
 	logIn(t, s, alice, a)
 	sees(t, a, 1, 1, canary)

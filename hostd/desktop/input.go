@@ -54,7 +54,8 @@ type reader struct {
 	packet []byte
 
 	mods    modifiers
-	held    []uint32 // keys that went into a page: their release goes nowhere
+	held    []uint32 // keys that went into a page, which has them until they are up
+	below   []uint32 // keys that answer questions, but went down on the desktop, which has them until they are up
 	buttons uint16   // as last sent by the client
 	grabbed bool     // the buttons went down on a page: the pointer is the page's until they are up
 	clip    []byte   // start of the client's clipboard, for pasting into a field
@@ -113,18 +114,16 @@ func (r *reader) Key(down bool, sym, code uint32) error {
 		return err
 	}
 	r.mods.key(down, sym)
-	if !down {
-		if i := slices.Index(r.held, sym); i >= 0 {
-			r.held = slices.Delete(r.held, i, i+1)
-			return nil
-		}
-	}
 	p := r.s.prompt.Load()
-	if p != nil && (p.form || sym == keyHandOver || sym == keyKeep) {
-		if !down {
-			return nil
-		}
-		if len(r.held) < maxHeld && !slices.Contains(r.held, sym) {
+	held, below := slices.Index(r.held, sym), slices.Index(r.below, sym)
+	switch {
+	case !down && held >= 0:
+		r.held = slices.Delete(r.held, held, held+1)
+		return nil
+	case !down && below >= 0:
+		r.below = slices.Delete(r.below, below, below+1)
+	case down && p != nil && (p.form || below < 0 && p.answers(sym)):
+		if held < 0 && len(r.held) < maxHeld {
 			r.held = append(r.held, sym)
 		}
 		if p.form && (r.mods.control() && (sym == 'v' || sym == 'V') || r.mods.shift() && sym == form.KeyInsert) {
@@ -134,6 +133,8 @@ func (r *reader) Key(down bool, sym, code uint32) error {
 			return nil // a shortcut, not a character
 		}
 		return r.send(event{kind: eventKey, sym: sym, shift: r.mods.shift()})
+	case down && below < 0 && (sym == keyHandOver || sym == keyKeep):
+		r.below = append(r.below, sym)
 	}
 	in := ipc.Input{Kind: ipc.InputKey, A: sym, C: code}
 	if down {

@@ -9,6 +9,7 @@ import (
 	"image"
 	"io"
 	"net"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -159,6 +160,112 @@ func TestRepeatedModifiers(t *testing.T) {
 				t.Fatal("the form's keyboard is dead")
 			}
 		})
+	}
+}
+
+// F9 and F10 answer a question only when they go down after it could be read. What was down on the desktop before comes up there.
+func TestAnswerKeys(t *testing.T) {
+	type step struct {
+		after time.Duration // since the question came up
+		down  bool
+		sym   uint32
+	}
+	tests := []struct {
+		name    string
+		before  []step
+		steps   []step
+		answers []uint32
+		desktop []step
+	}{
+		{"pressed in time", nil, []step{{heedTime, true, keyHandOver}, {heedTime, false, keyHandOver}}, []uint32{keyHandOver}, nil},
+		{"too early", nil, []step{{heedTime - 1, true, keyHandOver}, {heedTime, false, keyHandOver}}, nil,
+			[]step{{0, true, keyHandOver}, {0, false, keyHandOver}}},
+		{"down before, up while it shows", []step{{0, true, keyKeep}}, []step{{heedTime, false, keyKeep}}, nil,
+			[]step{{0, true, keyKeep}, {0, false, keyKeep}}},
+		{"down before, repeated all the time", []step{{0, true, keyHandOver}},
+			[]step{{0, true, keyHandOver}, {2 * heedTime, true, keyHandOver}, {2 * heedTime, false, keyHandOver}}, nil,
+			[]step{{0, true, keyHandOver}, {0, true, keyHandOver}, {0, true, keyHandOver}, {0, false, keyHandOver}}},
+		{"down before, up, and down again", []step{{0, true, keyHandOver}},
+			[]step{{0, false, keyHandOver}, {heedTime, true, keyHandOver}, {heedTime, false, keyHandOver}}, []uint32{keyHandOver},
+			[]step{{0, true, keyHandOver}, {0, false, keyHandOver}}},
+		{"another key", []step{{0, true, 'a'}}, []step{{0, false, 'a'}, {heedTime, true, 'b'}, {heedTime, false, 'b'}}, nil,
+			[]step{{0, true, 'a'}, {0, false, 'a'}, {0, true, 'b'}, {0, false, 'b'}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, se := lone(t)
+				ours, theirs, err := ipc.Pair()
+				if err != nil {
+					t.Fatal(err)
+				}
+				conn, err1 := ipc.FileConn(ours)
+				host, err2 := ipc.FileConn(theirs)
+				if err := errors.Join(err1, err2); err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				defer host.Close()
+				s.monitor, s.heed = newMonitor(conn), heedTime
+				se.state, se.control = shows, true
+				se.epoch.Store(1)
+				r := &reader{s: se, ctx: t.Context(), limit: rate.NewLimiter(inputRate, inputBurst)}
+				key := func(k step) {
+					if err := r.Key(k.down, k.sym, 0); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, k := range tt.before {
+					key(k)
+				}
+				se.news.asks = &ipc.Ask{Session: se.number, Asker: 9, Account: bob, Until: time.Now().Add(askTime)}
+				se.look(t.Context())
+				se.publish()
+				began := time.Now()
+				for _, k := range tt.steps {
+					time.Sleep(k.after - time.Since(began))
+					key(k)
+				}
+				var answers []uint32
+				for len(se.events) > 0 {
+					answers = append(answers, (<-se.events).sym)
+				}
+				if !slices.Equal(answers, tt.answers) {
+					t.Errorf("answers %x, not %x", answers, tt.answers)
+				}
+				if err := conn.Send(ipc.TypeOnline, ipc.Online{}); err != nil { // the end
+					t.Fatal(err)
+				}
+				var desktop []step
+				for buf := make([]byte, ipc.MaxMessage); ; {
+					p, _, err := host.Receive(buf)
+					if err != nil {
+						t.Fatal(err)
+					}
+					in, err := ipc.ParseInput(p)
+					if err != nil {
+						break
+					}
+					desktop = append(desktop, step{0, in.B == 1, in.A})
+				}
+				if !slices.Equal(desktop, tt.desktop) {
+					t.Errorf("the desktop got %v, not %v", desktop, tt.desktop)
+				}
+			})
+		})
+	}
+}
+
+// A key meant for one question does not answer the next, which came in its place at the same moment.
+func TestAnswerOfTheQuestionBefore(t *testing.T) {
+	_, se := lone(t)
+	se.state, se.control = shows, true
+	now := time.Now()
+	se.ask, se.heeds = ipc.Ask{Session: se.number, Asker: 9, Account: bob, Until: now.Add(time.Hour)}, now.Add(time.Hour)
+	se.showQuestion(now)
+	se.answer(event{kind: eventKey, sym: keyHandOver})
+	if se.question == nil {
+		t.Fatal("answered")
 	}
 }
 

@@ -40,6 +40,7 @@ type server struct {
 	painter *form.Painter
 	cache   *cache
 	stats   *stats
+	heed    time.Duration // heedTime, but in tests
 	reload  chan struct{} // 1; the enrolment has changed
 	greeted chan struct{} // closed at hostd's first Welcome
 	greet   sync.Once
@@ -57,7 +58,7 @@ type server struct {
 
 func newServer(cfg Config) (*server, error) {
 	s := &server{
-		log: cfg.Log, monitor: newMonitor(cfg.Monitor), painter: form.NewPainter(), stats: &stats{},
+		log: cfg.Log, monitor: newMonitor(cfg.Monitor), painter: form.NewPainter(), stats: &stats{}, heed: heedTime,
 		reload: make(chan struct{}, 1), greeted: make(chan struct{}), desks: make(map[uint32]*desk), sessions: make(map[uint32]*session),
 	}
 	s.cache = newCache(s.stats)

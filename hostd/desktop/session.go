@@ -20,6 +20,7 @@ const (
 	closingTime = 4 * time.Second  // how long the last page stays
 	messageTime = 30 * time.Second // for the rest of a client's message, from its first byte
 	watchBeat   = 10 * time.Second // between two looks at that
+	heedTime    = time.Second      // what comes up unasked is not answered by keys before that: they were meant for what was there
 )
 
 // state is where a session is on its way from the log-on form to the desktop.
@@ -68,7 +69,8 @@ type session struct {
 	page     *form.Page // the form, when one is shown
 	notice   *form.Page
 	question *form.Page
-	ask      ipc.Ask // what question is about
+	ask      ipc.Ask   // what question is about
+	heeds    time.Time // from then on keys answer question
 	desk     *desk
 	lease    ipc.Lease
 	holder   string // as the last notice said
@@ -100,6 +102,12 @@ type news struct {
 type prompt struct {
 	page *form.Page // a view
 	form bool       // all of them; else only clicks inside and the keys that answer
+	from time.Time  // from then on keys answer
+}
+
+// answers says whether a key that goes down now is an answer.
+func (p *prompt) answers(sym uint32) bool {
+	return (sym == keyHandOver || sym == keyKeep) && !time.Now().Before(p.from)
 }
 
 // begin shows the first page, or the desktop to who has logged in already. It is called before the reader starts: what
@@ -226,7 +234,7 @@ func (s *session) publish() {
 	case s.page != nil:
 		s.prompt.Store(&prompt{page: sc.pages[len(sc.pages)-1], form: true})
 	case s.question != nil:
-		s.prompt.Store(&prompt{page: sc.pages[0]})
+		s.prompt.Store(&prompt{page: sc.pages[0], from: s.heeds})
 	default:
 		s.prompt.Store(nil)
 	}
@@ -257,7 +265,7 @@ func (s *session) look(ctx context.Context) {
 		}
 	}
 	if n.asks != nil && s.control {
-		s.ask = *n.asks
+		s.ask, s.heeds = *n.asks, now.Add(s.srv.heed)
 		s.showQuestion(now)
 	}
 	if n.end != nil {

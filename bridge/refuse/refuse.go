@@ -54,6 +54,7 @@ var (
 	WatchOnly   = add(40015, "Watch only", "you may watch %s, not control it", "sign in with /watch, or ask its owner for the right") // computer
 	TooMany     = add(40016, "Too many sessions", "%s serves as many sessions as it can", "try again later")                          // computer
 	NeedsE2E    = add(40017, "End to end only", "%s only accepts end-to-end sessions", "come through the SSH door: vncviewer -via")   // computer
+	YourLimit   = add(40018, "Too many of yours", "you have %s sessions on %s, as many as a guest may", "end one first")              // number, computer
 	CodeInvalid = add(40024, "Code not valid", "the one-time code is wrong, used or expired", "make a new one")
 
 	// The account.

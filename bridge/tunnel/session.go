@@ -117,6 +117,9 @@ func (s *Session) Streams() int {
 	return own + peers
 }
 
+// Most is how many streams this side may have open at once.
+func (s *Session) Most() int { return s.most }
+
 // Done is closed when the session has ended.
 func (s *Session) Done() <-chan struct{} { return s.link.down }
 

@@ -144,6 +144,9 @@ func (s *Session) reach(ctx context.Context) error {
 	if !ok {
 		return refuse.Offline.Of(c.Name, seen(c.LastSeen))
 	}
+	if err := s.broker.place(s, c, t.Most()); err != nil {
+		return err
+	}
 	s.stream, err = t.Open(ctx, tunnel.Header{
 		Purpose: s.Purpose, Session: s.ID, Account: s.Account.Email, Viewer: s.Viewer.String(), Role: s.Role,
 		Minor: uint8(s.Minor),
@@ -208,6 +211,39 @@ func (b *Broker) add(s *Session) error {
 		return refuse.Restarting.Of()
 	}
 	b.sessions[s.ID] = s
+	return nil
+}
+
+// What guests, those whom a computer is shared with, may have of it at once.
+const (
+	guestSessions = 8 // of one guest
+	ownerPlaces   = 8 // of those that the computer serves, left for its owner; half of them where it serves few
+)
+
+// place gives s one of the sessions that its computer serves, most at once. Guests do not shut out its owner, nor one guest
+// the others: refuse.YourLimit, refuse.TooMany.
+func (b *Broker) place(s *Session, c *registry.Computer, most int) error {
+	if c.Owner == s.Account.Email {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	own, all := 0, 0
+	for _, o := range b.sessions {
+		if o.guestOf == c.ID {
+			all++
+			if o.Account.ID == s.Account.ID {
+				own++
+			}
+		}
+	}
+	switch {
+	case own >= guestSessions:
+		return refuse.YourLimit.Of(own, c.Name)
+	case all >= max(most-ownerPlaces, (most+1)/2):
+		return refuse.TooMany.Of(c.Name)
+	}
+	s.guestOf = c.ID
 	return nil
 }
 

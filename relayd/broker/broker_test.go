@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -369,6 +370,64 @@ func TestRefusalsAreRecordedWithinALimit(t *testing.T) {
 			t.Errorf("relayd_refusals_total is %v", n)
 		}
 	})
+}
+
+// A guest has few sessions on a computer, and all guests together leave some for its owner.
+func TestGuestsLeavePlacesForTheOwner(t *testing.T) {
+	b, w := newBroker(t, echo)
+	open := func(acct *account.Account) (*Session, error) {
+		r := request(tunnel.RoleWatch)
+		r.Account = acct
+		return b.Open(t.Context(), r)
+	}
+	most := w.live.Most()
+	var last *Session
+	guests := 0
+	for id := int64(2); guests < most-ownerPlaces; id++ {
+		guest := &account.Account{ID: id, Email: fmt.Sprintf("guest%d@example.com", id)}
+		for i := range guestSessions + 1 {
+			s, err := open(guest)
+			switch {
+			case i < guestSessions && err != nil:
+				t.Fatalf("guest %d, session %d: %v", id, i+1, err)
+			case i == guestSessions && !refuse.YourLimit.Is(err):
+				t.Fatalf("guest %d, one too many: %v", id, err)
+			}
+			if err == nil {
+				last = s
+				guests++
+			}
+		}
+	}
+	late := &account.Account{ID: 1000, Email: "late@example.com"}
+	if _, err := open(late); !refuse.TooMany.Is(err) {
+		t.Errorf("a place of the owner's: %v", err)
+	}
+	for i := range ownerPlaces - 1 {
+		if _, err := open(alice); err != nil {
+			t.Errorf("the owner's session %d: %v", i+1, err)
+		}
+	}
+	last.Close()
+	if _, err := open(late); err != nil {
+		t.Errorf("a place that a guest has left: %v", err)
+	}
+	for _, s := range b.all() {
+		s.Close()
+	}
+}
+
+// An owner has as many sessions as the computer serves.
+func TestOwnerIsNoGuest(t *testing.T) {
+	b, w := newBroker(t, echo)
+	for i := range w.live.Most() {
+		if _, err := b.Open(t.Context(), request(tunnel.RoleWatch)); err != nil {
+			t.Fatalf("session %d: %v", i+1, err)
+		}
+	}
+	for _, s := range b.all() {
+		s.Close()
+	}
 }
 
 func TestNobodyIsLetInUnrecorded(t *testing.T) {

@@ -28,6 +28,7 @@ type Session struct {
 	computer atomic.Pointer[registry.Computer] // nil until it is found
 	stream   net.Conn                          // to the computer; set by reach, then by nobody
 	started  bool                              // audited and counted: its end is, too
+	guestOf  string                            // UUID of the computer in which it has a guest's place; guarded by the broker's mutex
 }
 
 func (s *Session) setComputer(c *registry.Computer) { s.computer.Store(c) }

@@ -31,10 +31,13 @@ const (
 
 // Limits of the control socket.
 const (
-	maxRequest  = 4 << 10 // bytes
-	maxReply    = 4 << 20 // bytes
-	maxAskers   = 16      // connections at once; more wait
-	requestTime = 10 * time.Second
+	maxRequest    = 4 << 10 // bytes
+	maxReply      = 4 << 20 // bytes
+	maxAskers     = 16      // connections at once of root, and as many of all other users; more are closed
+	maxUserAskers = 2       // of each other user
+	requestTime   = 10 * time.Second
+	readTime      = time.Second            // for reading a request, and for writing a reply
+	acceptPause   = 100 * time.Millisecond // after a connection that could not be accepted
 )
 
 // A Request is one question over the control socket.
@@ -93,44 +96,102 @@ type SessionInfo struct {
 	Desktop uint32    `json:"desktop,omitempty"`
 }
 
-// ServeControl answers over the control socket until ctx ends or l fails. Root, and the user that hostd runs as, may do all;
-// others may ask for the status and end the sessions on their own desktop.
+// askers counts the connections to the control socket. Everybody may connect, so nobody's connections may keep others out.
+type askers struct {
+	mu     sync.Mutex     // guards what follows
+	users  map[uint32]int // by their number
+	common int            // of users without privilege
+}
+
+// enter takes a place for a user, or says that there is none.
+func (a *askers) enter(uid uint32) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if may := privileged(uid); may && a.users[uid] >= maxAskers || !may && (a.users[uid] >= maxUserAskers || a.common >= maxAskers) {
+		return false
+	} else if !may {
+		a.common++
+	}
+	a.users[uid]++
+	return true
+}
+
+func (a *askers) leave(uid uint32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.users[uid]--; a.users[uid] == 0 {
+		delete(a.users, uid)
+	}
+	if !privileged(uid) {
+		a.common--
+	}
+}
+
+// privileged says whether a user may ask for everything: root, and whom hostd runs as.
+func privileged(uid uint32) bool { return uid == 0 || uid == uint32(os.Geteuid()) }
+
+// A listener is a net.UnixListener.
+type listener interface {
+	AcceptUnix() (*net.UnixConn, error)
+	Close() error
+}
+
+// ServeControl answers over the control socket until ctx ends. Root, and the user that hostd runs as, may do all; others may ask
+// for the status and end the sessions on their own desktop.
 func (m *Monitor) ServeControl(ctx context.Context, l *net.UnixListener) error {
+	return m.serveControl(ctx, l, peerUID)
+}
+
+func (m *Monitor) serveControl(ctx context.Context, l listener, peer func(*net.UnixConn) (uint32, error)) error {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	slots := make(chan struct{}, maxAskers)
+	places := &askers{users: make(map[uint32]int)}
 	for {
-		slots <- struct{}{}
 		c, err := l.AcceptUnix()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil
-		}
-		if err != nil {
+		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("control socket: %w", err)
+		case err != nil: // out of descriptors, say: that passes, and is no reason to end everybody's session
+			m.log.Warn("control socket", "err", err)
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		uid, err := peer(c)
+		if err != nil {
+			m.log.Warn("control socket", "err", err)
+			c.Close()
+			continue
+		}
+		if !places.enter(uid) {
+			c.Close()
+			continue
 		}
 		wg.Go(func() {
-			defer func() { <-slots }()
+			defer places.leave(uid)
 			defer c.Close()
-			c.SetDeadline(time.Now().Add(requestTime))
-			if err := m.serveRequest(ctx, c); err != nil {
-				m.log.Warn("control socket", "err", err)
+			if err := m.serveRequest(ctx, c, uid); err != nil {
+				m.log.Warn("control socket", "uid", uid, "err", err)
 			}
 		})
 	}
 }
 
-func (m *Monitor) serveRequest(ctx context.Context, c *net.UnixConn) error {
-	uid, err := peerUID(c)
-	if err != nil {
-		return err
-	}
+func (m *Monitor) serveRequest(ctx context.Context, c *net.UnixConn, uid uint32) error {
+	c.SetReadDeadline(time.Now().Add(readTime))
 	r, err := readRequest(c)
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(c).Encode(m.serveOp(ctx, r, uid))
+	reply := m.serveOp(ctx, r, uid)
+	c.SetWriteDeadline(time.Now().Add(readTime))
+	return json.NewEncoder(c).Encode(reply)
 }
 
 func readRequest(r io.Reader) (Request, error) {
@@ -160,7 +221,7 @@ func peerUID(c *net.UnixConn) (uint32, error) {
 
 // serveOp does what a user may ask for.
 func (m *Monitor) serveOp(ctx context.Context, q Request, uid uint32) Reply {
-	all := uid == 0 || uid == uint32(os.Geteuid())
+	all := privileged(uid)
 	if !all && q.Op != OpStatus && q.Op != OpEnd {
 		return Reply{Error: "only root may do this"}
 	}
@@ -260,11 +321,13 @@ func Ask(ctx context.Context, path string, q Request) (Reply, error) {
 	defer c.Close()
 	deadline, _ := ctx.Deadline()
 	c.SetDeadline(deadline)
-	if err := json.NewEncoder(c).Encode(q); err != nil {
+	if err := json.NewEncoder(c).Encode(q); err != nil && !errors.Is(err, syscall.EPIPE) { // else the end is read below
 		return Reply{}, fmt.Errorf("ask hostd: %w", err)
 	}
 	var r Reply
-	if err := json.NewDecoder(io.LimitReader(c, maxReply)).Decode(&r); err != nil {
+	if err := json.NewDecoder(io.LimitReader(c, maxReply)).Decode(&r); errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return Reply{}, errors.New("hostd answers too many others at this moment; try again")
+	} else if err != nil {
 		return Reply{}, fmt.Errorf("answer of hostd: %w", err)
 	}
 	if r.Error != "" {

@@ -45,7 +45,7 @@ const (
 // Login says who may log in to the computer.
 type Login struct {
 	Admins        []string `toml:"admins"`         // groups whose members may see any user's desktop
-	AccessAccount string   `toml:"access_account"` // OS user that the access code stands for; empty: none chosen
+	AccessAccount string   `toml:"access_account"` // OS user that the access code stands for; empty: found by "hostd code set"
 	CodeFirst     string   `toml:"code_first"`     // AskAuto, AskCode or AskPassword: what the form asks for first
 	PAMService    string   `toml:"pam_service"`    // file name under /etc/pam.d
 }

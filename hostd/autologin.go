@@ -11,14 +11,14 @@ import (
 	"github.com/helmline/helmline/hostd/login"
 )
 
-// openUser names a user whom this computer lets in without a password, or gives "".
-func openUser(ctx context.Context) string {
-	if who := autologin("/"); who != "" {
+// openUser names a user whom this computer, by its settings under root, lets in without a password, or gives "".
+func openUser(ctx context.Context, root string) string {
+	if who := autologin(root); who != "" {
 		if _, err := login.Lookup(ctx, who); err == nil {
 			return who
 		}
 	}
-	return emptyPassword("/")
+	return emptyPassword(root)
 }
 
 // autologin finds the user whom a display manager logs in by itself, by its settings under root.

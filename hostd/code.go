@@ -26,7 +26,7 @@ func codeSetCommand(out io.Writer) *command {
 			if err := noArgs("code set", args); err != nil {
 				return err
 			}
-			a, err := accessAccount(ctx, c)
+			a, err := accessAccount(ctx, c, openUser(ctx, "/"))
 			if err != nil {
 				return err
 			}
@@ -82,12 +82,18 @@ func codeClearCommand(out io.Writer) *command {
 	}}
 }
 
-// accessAccount is the OS user that an access code is to stand for.
-func accessAccount(ctx context.Context, c *conf.Host) (*login.Account, error) {
+// accessAccount is the OS user that an access code is to stand for: the one in the settings, without root who runs hostd, else open,
+// whom this computer lets in without a password and who has nothing else to log in with from afar. Root must stand in the settings.
+func accessAccount(ctx context.Context, c *conf.Host, open string) (*login.Account, error) {
 	name := c.Login.AccessAccount
 	if name == "" {
 		if uid := os.Geteuid(); uid != 0 {
 			return login.LookupID(ctx, uint32(uid))
+		}
+		if open != "" {
+			if a, err := login.Lookup(ctx, open); err == nil && a.UID != 0 {
+				return a, nil
+			}
 		}
 		return nil, fmt.Errorf("no user is chosen that the access code opens this computer as; "+
 			"write access_account = \"NAME\" under [login] in %s", conf.HostFile)

@@ -221,7 +221,7 @@ func examineCode(ctx context.Context, c *conf.Host) finding {
 		f.found, f.remedy = err.Error(), "hostd code set"
 	case code == nil:
 		f.found = "none is set"
-		if who := openUser(ctx); who != "" {
+		if who := openUser(ctx, "/"); who != "" {
 			f.found += ", and " + who + " gets in without a password"
 			f.remedy = "hostd code set"
 		}

@@ -64,7 +64,7 @@ func enroll(ctx context.Context, c *conf.Host, token string, out io.Writer) erro
 	case err != nil:
 		return fmt.Errorf("tell hostd: %w", err)
 	}
-	return offerCode(ctx, c, out)
+	return offerCode(ctx, c, openUser(ctx, "/"), out)
 }
 
 // spend runs the enrolment as the user of hostd-net: it alone talks to the network and owns what comes of it. The token goes
@@ -133,14 +133,13 @@ func netEnroll(ctx context.Context, state string, in io.Reader, out io.Writer) e
 	return json.NewEncoder(out).Encode(e)
 }
 
-// offerCode asks at a terminal for an access code where none is set: without asking whether, where this computer lets its user in
-// without a password, as then nobody knows one to log in with.
-func offerCode(ctx context.Context, c *conf.Host, out io.Writer) error {
+// offerCode asks at a terminal for an access code where none is set: without asking whether, where this computer lets its user who
+// in without a password, as then nobody knows one to log in with.
+func offerCode(ctx context.Context, c *conf.Host, who string, out io.Writer) error {
 	if code, err := login.LoadCode(c.StateDir); code != nil || err != nil {
 		return err
 	}
-	who := openUser(ctx)
-	a, err := accessAccount(ctx, c)
+	a, err := accessAccount(ctx, c, who)
 	if err != nil || !term.IsTerminal(int(os.Stdin.Fd())) {
 		if who != "" {
 			fmt.Fprintf(out, "%s gets into this computer without a password, so nobody can log in to it from afar; set an access code: hostd code set\n", who)

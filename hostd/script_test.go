@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -14,13 +16,29 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"github.com/helmline/helmline/conf"
+	"github.com/helmline/helmline/hostd/login"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"hostd": main})
+	testscript.Main(m, map[string]func(){"hostd": main, "offer": offer})
 }
 
-// TestScripts runs the scripts in testdata, in a folder that hostd-net's user can reach. $ME is who runs them. Beside testscript's own commands they have:
+// offer is what "hostd enroll" does after an enrolment, on a computer whose settings are under a folder: offer CONFIG FOLDER.
+func offer() {
+	c, err := conf.LoadHost(os.Args[1])
+	if err == nil {
+		err = offerCode(context.Background(), c, openUser(context.Background(), os.Args[2]), os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// TestScripts runs the scripts in testdata, in a folder that hostd-net's user can reach. $ME is who runs them, $OPEN a user other
+// than root. Beside testscript's own commands they have:
 //
 //	start hostd serve …   runs it until the script ends, and returns when it is ready
 //	stop [-KILL]          ends it by SIGTERM or SIGKILL, and returns when it is gone
@@ -44,11 +62,19 @@ func TestScripts(t *testing.T) {
 			e.Values[daemonKey{}] = &scriptDaemon{}
 			e.Setenv("TZ", "UTC")
 			e.Setenv("ME", me.Username)
+			e.Setenv("OPEN", me.Username)
+			if me.Uid == "0" {
+				e.Setenv("OPEN", "daemon")
+			}
 			e.Setenv("STATE", filepath.Join(dir, "hostd"))
 			settings := "state_dir = \"" + filepath.Join(dir, "hostd") + "\"\n" +
 				"[display]\nsource = \"virtual\"\n[login]\naccess_account = \"" + me.Username + "\"\n[net]\nuser = \"nobody\"\n"
 			return errors.Join(
 				os.Chmod(dir, 0o755),
+				os.WriteFile(filepath.Join(e.WorkDir, "default.toml"), []byte("state_dir = \""+filepath.Join(dir, "hostd")+"\"\n[net]\nuser = \"nobody\"\n"), 0o600),
+				os.MkdirAll(filepath.Join(e.WorkDir, "open/etc/lightdm"), 0o755),
+				os.WriteFile(filepath.Join(e.WorkDir, "open/etc/lightdm/lightdm.conf"),
+					[]byte("[Seat:*]\nautologin-user="+e.Getenv("OPEN")+"\n"), 0o600),
 				os.WriteFile(filepath.Join(e.WorkDir, "hostd.toml"), []byte(settings), 0o600))
 		},
 	})
@@ -173,6 +199,34 @@ func TestAutologin(t *testing.T) {
 			}
 			if got := autologin(root); got != tt.want {
 				t.Fatalf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// Whom an access code stands for where the settings do not say.
+func TestAccessAccount(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("without root it is always who runs hostd")
+	}
+	tests := []struct{ name, set, open, want string }{
+		{"in the settings", "daemon", "nobody", "daemon"},
+		{"let in without a password", "", "daemon", "daemon"},
+		{"nobody", "", "", ""},
+		{"one who does not exist", "", "no-such-user", ""},
+		{"root, with an empty password", "", "root", ""},
+		{"root, in the settings", "root", "", "root"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := conf.DefaultHost()
+			c.Login.AccessAccount = tt.set
+			a, err := accessAccount(t.Context(), c, tt.open)
+			if a == nil {
+				a = &login.Account{}
+			}
+			if a.Name != tt.want || (err == nil) != (tt.want != "") {
+				t.Fatalf("%q, %v; want %q", a.Name, err, tt.want)
 			}
 		})
 	}

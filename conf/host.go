@@ -5,7 +5,6 @@ import (
 	"image"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // Host is what hostd can be told.
@@ -54,7 +53,7 @@ type Login struct {
 type Policy struct {
 	RequireE2E  bool     `toml:"require_e2e"`  // only sessions that the relay cannot read
 	MaxSessions int      `toml:"max_sessions"` // at the same time
-	TakeForce   []string `toml:"take_force"`   // accounts that may take control without asking
+	TakeForce   []string `toml:"take_force"`   // OS users who may take control without asking
 }
 
 // Net is the part that talks to the relay.
@@ -129,8 +128,8 @@ func (c *Host) Validate() error {
 		k.add("policy.max_sessions", "%d is out of range; write 1 to 1000", n)
 	}
 	for _, a := range c.Policy.TakeForce {
-		if strings.Count(a, "@") != 1 || strings.HasPrefix(a, "@") || strings.HasSuffix(a, "@") || strings.ContainsAny(a, " /") || len(a) > 255 {
-			k.add("policy.take_force", "%q is no account; write e-mail addresses, as in [\"alice@example.com\"]", a)
+		if !isName(a) {
+			k.add("policy.take_force", "%q is no user name; write OS users as /etc/passwd has them, as in [\"alice\"]", a)
 		}
 	}
 	if !isName(c.Net.User) {

@@ -310,6 +310,11 @@ func checkCommand(out io.Writer) *command {
 				fmt.Fprintf(out, "note: login.access_account %q: %v; the access code does not work until it exists\n", a, err)
 			}
 		}
+		for _, a := range c.Policy.TakeForce {
+			if _, err := login.Lookup(ctx, a); err != nil {
+				fmt.Fprintf(out, "note: policy.take_force %q: %v; it names OS users, not accounts of the relay\n", a, err)
+			}
+		}
 		fmt.Fprintln(out, "the settings are right")
 		return nil
 	}}

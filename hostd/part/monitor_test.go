@@ -144,7 +144,8 @@ func TestHeld(t *testing.T) {
 
 // Who may take control without asking, how hostd-net is told, and what it is answered.
 func TestForce(t *testing.T) {
-	named := func(c *Config) { c.TakeForce = []string{"root@example.com"} }
+	named := func(c *Config) { c.TakeForce = []string{"root"} }
+	claimed := func(c *Config) { c.TakeForce = []string{"root@example.com"} }
 	greeter := SeatState{Kind: SeatGreeter, UID: 120, Display: ":0"}
 	tests := []struct {
 		name          string
@@ -161,6 +162,7 @@ func TestForce(t *testing.T) {
 		{"the owner", bobsSeat, nil, "root", "bob", true, "root@example.com", ""},
 		{"not the owner", bobsSeat, nil, "bob", "root", false, "bob@example.com", "bob@example.com"},
 		{"named", bobsSeat, named, "bob", "root", true, "", ""},
+		{"named as an account, in the relay's words", bobsSeat, claimed, "bob", "root", false, "bob@example.com", "bob@example.com"},
 		{"nobody owns the log-on screen", greeter, nil, "alice", "bob", false, "alice@example.com", "alice@example.com"},
 	}
 	for _, tt := range tests {

@@ -78,7 +78,7 @@ type Config struct {
 	Login       Login
 	Lookup      func(context.Context, uint32) (*login.Account, error) // of an OS user by number
 	Admins      []string                                              // groups whose members may see any user's desktop
-	TakeForce   []string                                              // accounts that may take control without asking
+	TakeForce   []string                                              // OS users who may take control without asking; no accounts, as those are the relay's word
 	CodeFirst   func(codeSet bool) bool                               // whether the form asks for the code first
 	RequireE2E  bool
 	MaxSessions int

@@ -194,7 +194,7 @@ func (m *Monitor) mayForce(s *session) bool {
 	return owns || m.namedToForce(s)
 }
 
-func (m *Monitor) namedToForce(s *session) bool { return slices.Contains(m.c.TakeForce, s.account) }
+func (m *Monitor) namedToForce(s *session) bool { return slices.Contains(m.c.TakeForce, s.user.Name) }
 
 func (s *session) party() lease.Party {
 	return lease.Party{Session: s.id, Account: s.account, User: s.user.Name}

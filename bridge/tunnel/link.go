@@ -29,7 +29,7 @@ type link struct {
 	peer  net.Addr
 	turn  turn // to write to ch
 	pace  pace
-	order sync.Mutex // held from the guard's word on a frame to the frame's place in the queue: see control
+	order sync.Mutex // held from the guard's word on a frame to the frame's place in line: see control
 
 	// Owned by Read.
 	small    [512]byte // what ch gave beyond the frame that was read
@@ -81,8 +81,13 @@ func (l *link) writeFailed(err error) error {
 	return l.fail(err)
 }
 
-// Read reads frames until there is one for yamux.
-func (l *link) Read(p []byte) (int, error) {
+// Read reads frames until there is one for yamux. A frame that makes this code panic ends the session.
+func (l *link) Read(p []byte) (_ int, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = l.fail(panicked(r))
+		}
+	}()
 	for {
 		if n := l.own(p); n > 0 {
 			return n, nil
@@ -193,10 +198,7 @@ func (l *link) Write(p []byte) (int, error) {
 // in the order in which the guard has seen them: a stream that it opens in the place of one that has ended must not
 // reach the other side before that one's end.
 func (l *link) control(f frame) error {
-	l.order.Lock()
-	mine := l.guard.out(f) && l.turn.leave(f)
-	l.order.Unlock()
-	if !mine {
+	if !l.line(f) {
 		return nil
 	}
 	var b [frameHeader]byte
@@ -204,6 +206,13 @@ func (l *link) control(f frame) error {
 		return err
 	}
 	return l.finish()
+}
+
+// line puts a frame in its place. It reports whether the turn is the caller's, and the frame still to be sent.
+func (l *link) line(f frame) (mine bool) {
+	l.order.Lock()
+	defer l.order.Unlock()
+	return l.guard.out(f) && l.turn.leave(f)
 }
 
 // send sends data of a stream as one frame; the caller has the turn and gives it away by finish.

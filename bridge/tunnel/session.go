@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -200,12 +201,15 @@ func (s *Session) Open(ctx context.Context, h Header) (net.Conn, error) {
 	}
 	done := make(chan result)
 	s.work.Go(func() {
-		st, err := s.open(ctx, h)
+		var r result
+		if err := s.safely(func() { r.stream, r.err = s.open(ctx, h) }); err != nil {
+			r = result{err: err}
+		}
 		select {
-		case done <- result{st, err}:
+		case done <- r:
 		case <-ctx.Done():
-			if st != nil {
-				_ = st.Close()
+			if r.stream != nil {
+				_ = r.stream.Close()
 			}
 		}
 	})
@@ -276,7 +280,7 @@ func (s *Session) acceptLoop() {
 			return
 		}
 		if st := s.stream(y); st != nil {
-			s.work.Go(func() { s.greet(st) })
+			s.work.Go(func() { _ = s.safely(func() { s.greet(st) }) })
 		}
 	}
 }
@@ -296,6 +300,23 @@ func (s *Session) greet(st *stream) {
 	case <-s.Done():
 		_ = st.Close()
 	}
+}
+
+// safely runs what reads the other side's bytes. When they make it panic, the session ends, and no other with it.
+func (s *Session) safely(f func()) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicked(r)
+			s.end(err)
+		}
+	}()
+	f()
+	return nil
+}
+
+// panicked is the error of a session that ends by a panic.
+func panicked(r any) error {
+	return fmt.Errorf("a fault of the tunnel: %v\n%s", r, debug.Stack())
 }
 
 // fault gives the error of yamux as the caller should see it. When yamux could not write in time its books are not

@@ -2,8 +2,10 @@ package tunnel
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"sync"
 )
 
@@ -19,11 +21,25 @@ var largeCopies = sync.Pool{New: func() any { return new([largeCopy]byte) }}
 // Splice joins two connections until both directions have ended, closes both, and returns the bytes each way and the
 // first error; an end or a close is none. The end of one direction is passed on by CloseWrite and leaves the other one
 // running; a connection without CloseWrite is closed instead. Between two TCP connections the kernel does the copying.
+// A panic of either direction is one of the caller's goroutine, after both are closed.
 func Splice(a, b net.Conn) (aToB, bToA int64, err error) {
 	var back error
+	var fault any
 	done := make(chan struct{})
+	defer func() {
+		closeBoth(a, b)
+		if <-done; fault != nil {
+			panic(fault)
+		}
+	}()
 	go func() {
 		defer close(done)
+		defer func() {
+			if r := recover(); r != nil {
+				closeBoth(a, b)
+				fault = fmt.Sprintf("%v\n%s", r, debug.Stack())
+			}
+		}()
 		if bToA, back = copyHalf(a, b); back != nil {
 			closeBoth(a, b)
 		}
@@ -32,7 +48,6 @@ func Splice(a, b net.Conn) (aToB, bToA int64, err error) {
 		closeBoth(a, b)
 	}
 	<-done
-	closeBoth(a, b)
 	if err == nil || isEnd(err) {
 		err = back
 	}

@@ -3,8 +3,10 @@ package tunnel
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 )
@@ -38,6 +40,51 @@ func closeWrite(t *testing.T, c net.Conn) {
 	t.Helper()
 	if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A faulty connection panics where it is told to.
+type faulty struct {
+	net.Conn
+	read, write bool
+}
+
+func (f faulty) Read(p []byte) (int, error) {
+	if f.read {
+		panic("boo")
+	}
+	return f.Conn.Read(p)
+}
+
+func (f faulty) Write(p []byte) (int, error) {
+	if f.write {
+		panic("boo")
+	}
+	return f.Conn.Write(p)
+}
+
+// A panic of either direction ends the two connections, and comes to whoever has joined them.
+func TestSplicePanics(t *testing.T) {
+	for name, f := range map[string]faulty{"reading": {read: true}, "writing": {write: true}} {
+		t.Run(name, func(t *testing.T) {
+			client, a := net.Pipe()
+			b, server := net.Pipe()
+			f.Conn = a
+			go func() { _, _ = server.Write([]byte("answer")) }()
+			func() {
+				defer func() {
+					if r := recover(); !strings.Contains(fmt.Sprint(r), "boo") {
+						t.Errorf("recovered %v", r)
+					}
+				}()
+				_, _, _ = Splice(f, b)
+			}()
+			for _, c := range []net.Conn{client, server} {
+				if _, err := c.Read(make([]byte, 1)); err == nil {
+					t.Error("a connection is still open")
+				}
+			}
+		})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -540,6 +541,28 @@ func testReadDeadline(t *testing.T) {
 func isTimeout(err error) bool {
 	e, ok := errors.AsType[net.Error](err)
 	return ok && e.Timeout()
+}
+
+// What makes one session panic ends that session and nothing else.
+func TestPanicEndsTheSession(t *testing.T) {
+	host, relay := pair(t)
+	if err := relay.safely(func() { panic("boo") }); err == nil {
+		t.Error("no panic is told")
+	}
+	if err := relay.Err(); err == nil || !strings.Contains(err.Error(), "a fault of the tunnel: boo") {
+		t.Errorf("ended with %v", err)
+	}
+	<-host.Done()
+
+	a, b := net.Pipe()
+	defer b.Close()
+	l := newLink(faulty{Conn: a, read: true}, a, newGuard(Limits{}, false, time.Now))
+	if _, err := l.Read(make([]byte, frameHeader)); err == nil || !strings.Contains(err.Error(), "boo") {
+		t.Errorf("read: %v", err)
+	}
+	if !isClosed(l.down) {
+		t.Error("the link lives on")
+	}
 }
 
 func TestEndOfASession(t *testing.T) {

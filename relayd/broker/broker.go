@@ -84,7 +84,7 @@ func New(log *slog.Logger, reg prometheus.Registerer, people People, computers C
 }
 
 // Open reaches a computer for a viewer. What the viewer is to be told is a *refuse.Refusal: the broker's own, or the
-// computer's. The caller must Join or Close the session.
+// computer's. The caller must Join or Close the session; it may do both.
 func (b *Broker) Open(ctx context.Context, req Request) (*Session, error) {
 	s := &Session{
 		ID: strings.ToLower(rand.Text()[:16]), Request: req, Since: time.Now(), broker: b,
@@ -111,7 +111,6 @@ func (b *Broker) Open(ctx context.Context, req Request) (*Session, error) {
 		s.drop()
 		return nil, b.refuse(ctx, s, err)
 	}
-	s.started = true
 	b.count.sessions.WithLabelValues(req.Door).Inc()
 	b.log.Info("viewer joined", "host", s.Name(), "viewer", s.Viewer, "account", s.Account.Email, "session", s.ID,
 		"role", s.Role.String(), "door", s.Door)

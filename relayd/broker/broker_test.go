@@ -246,6 +246,56 @@ func TestJoin(t *testing.T) {
 	}
 }
 
+// A faulty connection panics when it is read or written.
+type faulty struct {
+	net.Conn
+	read bool
+}
+
+func (f faulty) Read(p []byte) (int, error) {
+	if f.read {
+		panic("boo")
+	}
+	return f.Conn.Read(p)
+}
+
+func (f faulty) Write([]byte) (int, error) { panic("boo") }
+
+// A viewer that makes the relay panic leaves no session behind.
+func TestPanicEndsTheSession(t *testing.T) {
+	for name, read := range map[string]bool{"reading": true, "writing": false} {
+		t.Run(name, func(t *testing.T) {
+			b, w := newBroker(t, func(c net.Conn, h tunnel.Header) {
+				if tunnel.WriteReply(c, nil) == nil {
+					_, _ = io.WriteString(c, "hello")
+					_, _ = io.Copy(io.Discard, c)
+				}
+			})
+			s, err := b.Open(t.Context(), request(tunnel.RoleControl))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, near := viewer(t)
+			func() {
+				defer func() {
+					if r := recover(); r == nil {
+						t.Error("no panic")
+					}
+				}()
+				defer s.Close()
+				_ = s.Join(faulty{near, read})
+			}()
+			if n := testutil.ToFloat64(b.count.sessions.WithLabelValues("rfb")); n != 0 || len(b.sessions) != 0 {
+				t.Errorf("relayd_sessions is %v, %d sessions are left over", n, len(b.sessions))
+			}
+			if w.kinds() != "session.start session.end" || w.events[1].Detail != "broken off" {
+				t.Errorf("events: %+v", w.events)
+			}
+			b.Shutdown(t.Context())
+		})
+	}
+}
+
 func TestEndedSessionGivesTheRefusal(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -509,7 +559,7 @@ func TestHalfAnEndBecomesAWholeOne(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil, nil, nil)
+				b := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil, nil, &world{})
 				v, computer := newHalf(), newHalf()
 				s := &Session{ID: "s", Request: request(tunnel.RoleWatch), broker: b, stream: computer}
 				s.ctx, s.cancel = context.WithCancelCause(context.Background())

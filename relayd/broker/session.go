@@ -27,7 +27,7 @@ type Session struct {
 	cancel   context.CancelCauseFunc
 	computer atomic.Pointer[registry.Computer] // nil until it is found
 	stream   net.Conn                          // to the computer; set by reach, then by nobody
-	started  bool                              // audited and counted: its end is, too
+	over     sync.Once                         // its end
 	guestOf  string                            // UUID of the computer in which it has a guest's place; guarded by the broker's mutex
 }
 
@@ -46,35 +46,39 @@ const lingerTime = 10 * time.Second
 
 // Join passes bytes between viewer and computer until either is done, and closes both. It is nil after a clean end
 // and the refusal when the session was ended by the relay. A viewer that ends its stream cleanly ends the computer's
-// cleanly, too.
-func (s *Session) Join(viewer net.Conn) error {
+// cleanly, too. The session is over afterwards, even when a side has made this code panic.
+func (s *Session) Join(viewer net.Conn) (err error) {
+	err = errFault // until the end is known
+	defer func() { s.finish(err) }()
 	stream := s.stream
 	shut := func() { viewer.Close(); stream.Close() }
 	defer context.AfterFunc(s.ctx, shut)()
 	c := s.broker.count
 	half := &counted{Conn: viewer, read: c.fromViewer, written: c.toViewer}
 	half.ended = sync.OnceFunc(func() { half.late = time.AfterFunc(lingerTime, shut) })
-	_, _, err := tunnel.Splice(half, stream)
+	_, _, end := tunnel.Splice(half, stream)
 	half.ended()
 	half.late.Stop()
 	if s.ctx.Err() != nil {
-		err = context.Cause(s.ctx)
+		end = context.Cause(s.ctx)
 	}
-	s.finish(err)
-	return err
+	return end
 }
 
-// Close ends a session that was never joined.
+// Close ends a session that was not joined; after Join it does nothing.
 func (s *Session) Close() { s.finish(errNotJoined) }
 
-var errNotJoined = errors.New("the viewer left before the session began")
+// Why a session ended that was not ended by one of its sides.
+var (
+	errNotJoined = errors.New("the viewer left before the session began")
+	errFault     = errors.New("a fault of the relay")
+)
 
-func (s *Session) finish(err error) {
+// finish lets go of the session and records its end, once.
+func (s *Session) finish(err error) { s.over.Do(func() { s.end(err) }) }
+
+func (s *Session) end(err error) {
 	s.drop()
-	if !s.started {
-		return
-	}
-	s.started = false
 	s.broker.log.Info("viewer left", "host", s.Name(), "viewer", s.Viewer, "account", s.Account.Email, "session", s.ID, "err", err)
 	s.broker.count.sessions.WithLabelValues(s.Door).Dec()
 	var r *refuse.Refusal

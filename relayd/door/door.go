@@ -109,6 +109,7 @@ func (g *guest) enter(ctx context.Context, desks Desks, c net.Conn, req broker.R
 	if err != nil {
 		return g.refuse(c, err)
 	}
+	defer s.Close()
 	g.at.Leave()
 	if err = g.within("room for the result", g.times.Rest); err == nil {
 		err = rfb.WriteResult(c, g.minor, "")
@@ -117,7 +118,6 @@ func (g *guest) enter(ctx context.Context, desks Desks, c net.Conn, req broker.R
 		err = g.conn.SetDeadline(time.Time{})
 	}
 	if err != nil {
-		s.Close()
 		return err
 	}
 	_ = s.Join(c) // logged there

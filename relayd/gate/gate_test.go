@@ -82,7 +82,10 @@ func (a computers) Enroll(context.Context, string, string, string, ssh.PublicKey
 }
 func (a computers) Attach(_ string, s *tunnel.Session) { a.attached = append(a.attached, s) }
 
-func (a *all) Open(context.Context, broker.Request) (*broker.Session, error) {
+func (a *all) Open(_ context.Context, r broker.Request) (*broker.Session, error) {
+	if r.Computer == "panic" {
+		panic("boo")
+	}
 	return nil, refuse.NoComputer.Of()
 }
 
@@ -475,6 +478,27 @@ func TestOnlyWrongSecretsCount(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A channel that makes the relay panic ends its own connection.
+func TestChannelPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, penalty, err := meet(t, &all{}, func(c net.Conn) {
+			conn, chans, reqs, err := ssh.NewClientConn(c, "relay", client(email, ssh.Password("secret")))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			client := ssh.NewClient(conn, chans, reqs)
+			if _, err := client.Dial("tcp", "panic:5900"); err == nil {
+				t.Error("joined")
+			}
+			_ = client.Wait()
+		})
+		if err != nil || penalty != turnstile.Broken {
+			t.Errorf("%v, penalty %v", err, penalty)
+		}
+	})
 }
 
 func TestParseTarget(t *testing.T) {

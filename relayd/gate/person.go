@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/helmline/helmline/bridge/tunnel"
 	"github.com/helmline/helmline/relayd/account"
 	"github.com/helmline/helmline/relayd/broker"
+	"github.com/helmline/helmline/relayd/turnstile"
 )
 
 // Limits of one person's connection.
@@ -90,9 +92,20 @@ func (p *person) serve(ctx context.Context, chans <-chan ssh.NewChannel, reqs <-
 			}
 			p.channels.Go(func() {
 				defer p.gate.guests.close(p.account.ID)
+				defer p.survive()
 				p.channel(ctx, nc)
 			})
 		}
+	}
+}
+
+// survive ends the connection when one of its channels has made this code panic; the turnstile does so for what runs in
+// the connection's own goroutine.
+func (p *person) survive() {
+	if r := recover(); r != nil {
+		p.gate.Log.Error("channel panicked", "door", Door, "viewer", p.from.from, "err", r, "stack", string(debug.Stack()))
+		p.gate.Penalties.Add(p.from.from.Addr(), turnstile.Broken)
+		p.conn.Close()
 	}
 }
 
@@ -129,9 +142,9 @@ func (p *person) forward(ctx context.Context, nc ssh.NewChannel) {
 		_ = nc.Reject(ssh.ConnectionFailed, err.Error())
 		return
 	}
+	defer s.Close()
 	ch, reqs, err := nc.Accept()
 	if err != nil {
-		s.Close()
 		return
 	}
 	c := &channelConn{Channel: ch, conn: p.conn, gone: make(chan struct{})}

@@ -88,7 +88,7 @@ func TestShareThatExpiresEndsTheSession(t *testing.T) {
 	}
 	bob := r.jump("bob@example.com", "desk7")
 	within(t, desk.headers, "stream")
-	if _, err := r.admin.ShareHost(ctx, "desk7", "bob@example.com", registry.RightControl, time.Now().Add(time.Second)); err != nil {
+	if _, err := r.admin.ShareHost(ctx, "desk7", "bob@example.com", registry.RightControl, time.Now().Add(5*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	within(t, desk.ended, "end of the stream")

@@ -34,7 +34,7 @@ func bubble(t *testing.T, test func(*testing.T)) {
 		synctest.Test(t, test)
 		return
 	}
-	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.timeout=1m")
+	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.timeout=5m")
 	c.Env = append(os.Environ(), name+"="+t.Name())
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)

@@ -50,6 +50,7 @@ func (s *session) showTaken(r *refuse.Refusal) {
 	case refuse.Held.Code, refuse.Denied.Code, refuse.AskTimeout.Code, refuse.TakenOver.Code, refuse.WatchOnly.Code, refuse.Busy.Code:
 		s.wipePage()
 		s.state, s.page = asksRole, form.Taken(s.srv.name(), s.user, r, !refuse.WatchOnly.Is(r), s.force)
+		s.unasked = time.Now()
 		s.stay()
 	default:
 		s.over(r, time.Now())

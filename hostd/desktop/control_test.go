@@ -140,6 +140,44 @@ func TestTakeNow(t *testing.T) {
 	})
 }
 
+// Whoever types on while the page comes up that control is another's does not choose its button by that.
+func TestTypingIntoTaken(t *testing.T) {
+	key := func(sym uint32) event { return event{kind: eventKey, sym: sym} }
+	tests := []struct {
+		name  string
+		after time.Duration
+		do    event
+		state state
+		ended bool
+	}{
+		{"Enter at once", 0, key(form.KeyReturn), asksRole, false},
+		{"the keypad's Enter just before", heedTime - 1, key(form.KeyEnter), asksRole, false},
+		{"space just before", heedTime - 1, key(' '), asksRole, false},
+		{"Enter in time", heedTime, key(form.KeyReturn), shows, false},
+		{"space in time", heedTime, key(' '), shows, false},
+		{"Escape at once", 0, key(form.KeyEscape), asksRole, true},
+		{"a click at once", 0, event{kind: eventClick}, shows, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, se := lone(t)
+				s.heed = heedTime
+				se.loggedIn, se.desk = true, newDesk(1, s.cache)
+				se.showTaken(refuse.Held.Of(bob, "10:04"))
+				if tt.do.kind == eventClick {
+					tt.do.at = s.painter.Where(se.page.View(), small, form.Watch).Min.Add(image.Pt(3, 3))
+				}
+				time.Sleep(tt.after)
+				se.input(t.Context(), tt.do)
+				if se.state != tt.state || (se.cause != "") != tt.ended {
+					t.Fatalf("state %d, %q", se.state, se.cause)
+				}
+			})
+		})
+	}
+}
+
 // Who takes control from oneself, at another viewer, leaves that one watching: it does not ask for control by itself again.
 func TestLostToOneself(t *testing.T) {
 	_, se := lone(t)

@@ -40,6 +40,8 @@ func (s *session) input(ctx context.Context, e event) {
 		return
 	case s.page == nil || s.state == closes:
 		return
+	case e.kind == eventKey && chooses(e.sym) && time.Since(s.unasked) < s.srv.heed:
+		return // meant for what was there before
 	case e.kind == eventKey:
 		c, changed := s.page.Key(e.sym, e.shift)
 		chosen = c
@@ -80,6 +82,9 @@ func (s *session) input(ctx context.Context, e event) {
 		s.wantControl(ctx, true)
 	}
 }
+
+// chooses says whether a key chooses what has the focus.
+func chooses(sym uint32) bool { return sym == form.KeyReturn || sym == form.KeyEnter || sym == ' ' }
 
 // logIn has hostd check what was entered.
 func (s *session) logIn(ctx context.Context) {

@@ -67,6 +67,7 @@ type session struct {
 	user     string // OS user, or what was typed
 	form     form.LogOn
 	page     *form.Page // the form, when one is shown
+	unasked  time.Time  // when page came up, if the person had not asked for it
 	notice   *form.Page
 	question *form.Page
 	ask      ipc.Ask   // what question is about
@@ -284,7 +285,7 @@ func (s *session) over(r *refuse.Refusal, now time.Time) {
 func (s *session) wipePage() {
 	if s.page != nil {
 		s.page.Wipe()
-		s.page = nil
+		s.page, s.unasked = nil, time.Time{}
 	}
 }
 

@@ -167,9 +167,10 @@ func (s *session) show() {
 func (s *session) detached(r *refuse.Refusal) {
 	s.desk, s.control, s.notice, s.question = nil, false, nil, nil
 	s.loggedIn, s.again = false, true
-	if s.state == closes || s.state == checks {
+	if s.state == closes {
 		return
 	}
+	s.asked++ // an answer that is still to come is older, as that of the log-in which gave the desktop
 	s.form.Refusal, s.form.Left, s.form.Until = r, -1, time.Time{}
 	s.showForm()
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/bridge/rfb/rfbtest"
 	"github.com/helmline/helmline/bridge/tunnel"
+	"github.com/helmline/helmline/hostd/ipc"
 )
 
 var small = image.Pt(640, 480)
@@ -167,5 +168,29 @@ func TestTypingAtOnceFindsTheForm(t *testing.T) {
 		}
 		h.await("the log-in", func() bool { return len(h.logins) == i+1 && h.logins[i].User == "alice" })
 		c.Close()
+	}
+}
+
+// The desktop is taken away right after the log-in, and run hears of that first: the form is back, and stays when the log-in's
+// answer comes.
+func TestDetachBeforeTheAnswer(t *testing.T) {
+	_, se := lone(t)
+	se.showForm()
+	se.state, se.asked = checks, 1
+	se.news.detached, se.news.refusal = true, refuse.NoScreen.Of("desk7", "its worker ended")
+	se.look(t.Context())
+	formShows := func(when string) {
+		t.Helper()
+		if se.state != asksLogin || se.loggedIn || !refuse.NoScreen.Is(se.form.Refusal) || se.page == nil || se.page.Busy {
+			t.Fatalf("%s: state %d, logged in %v, %v", when, se.state, se.loggedIn, se.form.Refusal)
+		}
+	}
+	formShows("after the loss")
+	se.result(t.Context(), result{number: 1, answer: ipc.LoggedIn{Left: -1, User: "alice"}})
+	formShows("after the answer")
+	se.state, se.asked = checks, se.asked+1 // and it works again
+	se.result(t.Context(), result{number: se.asked, answer: ipc.LoggedIn{Left: -1, User: "alice"}})
+	if se.state != waits || !se.loggedIn {
+		t.Fatalf("state %d", se.state)
 	}
 }

@@ -140,6 +140,23 @@ func TestTakeNow(t *testing.T) {
 	})
 }
 
+// A question whose asker has left is withdrawn.
+func TestWithdrawn(t *testing.T) {
+	s, h := start(t, small)
+	a := view(t, s, alice, tunnel.RoleControl, rfbtest.Config{})
+	logIn(t, s, alice, a)
+	sees(t, a, 1, 1, canary)
+	h.with(func() {
+		h.send(ipc.TypeAsk, ipc.Ask{Session: 1, Asker: 2, Account: bob, Until: time.Now().Add(time.Hour)})
+	})
+	says(t, s, alice, a, bob+" asks for control.")
+	h.with(func() { h.send(ipc.TypeAsk, ipc.Ask{Session: 1}) })
+	gone := func(*rfbtest.Client) bool { return len(s.texts(alice)) == 0 }
+	if err := a.WaitFor(gone, patience); err != nil {
+		t.Fatalf("still shown: %q, %v", s.texts(alice), err)
+	}
+}
+
 // Whoever types on while the page comes up that control is another's does not choose its button by that.
 func TestTypingIntoTaken(t *testing.T) {
 	key := func(sym uint32) event { return event{kind: eventKey, sym: sym} }

@@ -234,7 +234,7 @@ type Lease struct {
 // Ask asks the holder to hand over control.
 type Ask struct {
 	Session uint32 // the holder's
-	Asker   uint32 // the asking session
+	Asker   uint32 // the asking session; 0: nobody asks any more
 	Account string // who asks
 	Until   time.Time
 }

@@ -41,7 +41,7 @@ type Desk interface {
 	Granted(p Party, epoch uint64)
 	// Refused tells a session that it does not get control.
 	Refused(session uint32, why *refuse.Refusal)
-	// Ask asks the holder for control on behalf of another.
+	// Ask asks the holder for control on behalf of another; an asker of session 0 withdraws the question.
 	Ask(holder, asker Party, until time.Time)
 	// Changed is called when State has changed.
 	Changed()
@@ -215,6 +215,9 @@ func (l *Lease) Leave(session uint32, vanished bool, now time.Time) {
 	}
 	if l.asker.Session == session {
 		l.asker = Party{}
+		if l.vanished.IsZero() {
+			l.desk.Ask(l.holder, Party{}, time.Time{})
+		}
 	}
 	if !l.Holds(session) {
 		return

@@ -135,8 +135,21 @@ func TestLease(t *testing.T) {
 		{"the asker leaves", []step{
 			{0, take(1, Plain), []string{"granted 1"}},
 			{0, take(2, Ask), []string{"ask 1 2"}},
-			{1, leave(2, false), nil},
+			{1, leave(2, false), []string{"ask 1 0"}}, // the question is withdrawn
 			{2, answer(1, 2, true), nil},
+		}},
+		{"the asker leaves while the holder is gone", []step{
+			{0, take(1, Plain), []string{"granted 1"}},
+			{0, leave(1, true), []string{"shut"}},
+			{1, released, nil},
+			{1, take(2, Ask), nil},
+			{2, leave(2, false), nil},
+		}},
+		{"asked by the same person", []step{
+			{0, take(1, Plain), []string{"granted 1"}},
+			{1, take(11, Plain), []string{"refused 11 40010"}},
+			{1, take(11, Ask), []string{"shut"}},
+			{2, released, []string{"granted 11"}},
 		}},
 		{"forced while another is asked", []step{
 			{0, take(1, Plain), []string{"granted 1"}},

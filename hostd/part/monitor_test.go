@@ -193,6 +193,18 @@ func TestForce(t *testing.T) {
 			})
 		}
 	}
+	t.Run("the asker leaves", func(t *testing.T) {
+		s := newStage(t, bobsSeat, nil)
+		a := s.enter("bob@example.com", "bob", ipc.RoleControl)
+		s.worker()
+		s.attach(a)
+		s.control(a, false, false)
+		b := s.enter("root@example.com", "root", ipc.RoleTake)
+		s.net.send(ipc.TypeControl, ipc.Control{ID: s.id(), Session: b, Take: true})
+		same(t, "who asks", get[ipc.Ask](s.net, ipc.TypeAsk).Asker, b)
+		s.net.send(ipc.TypeClose, ipc.Close{Session: b})
+		same(t, "the question afterwards", get[ipc.Ask](s.net, ipc.TypeAsk), ipc.Ask{Session: a})
+	})
 	t.Run("while asking", func(t *testing.T) {
 		s := newStage(t, bobsSeat, nil)
 		a := s.enter("root@example.com", "root", ipc.RoleControl)

@@ -23,7 +23,8 @@ type Kind struct {
 
 // The catalogue. Names and texts that come from a peer go in as arguments and are made printable.
 var (
-	// The host login.
+	// The host login. 1326 has a text for each of the two things that a form asks for, which whoever typed knows anyway; neither
+	// says whether there is such a user or such a code.
 	WrongLogin   = add(1326, "Wrong log-in", "the user name or password is not right; this computer wants its own, not your account password", "try again with what you would type sitting at it")
 	WrongCode    = add(1326, "Wrong log-in", "the access code is not right; this computer wants its own, not your account password", "try again, or use a user name instead")
 	NoRight      = add(5, "No right", "%s may not log in to this computer, or not to the desktop on its screen", "ask an administrator of this computer") // user
@@ -51,6 +52,7 @@ var (
 	AskTimeout  = add(40012, "Request timed out", "%s did not answer the request for control", "watch, or ask again later")           // holder
 	TakenOver   = add(40013, "Control taken", "%s has taken control", "you go on watching; ask for control with /take")               // taker
 	Ended       = add(40014, "Session ended", "the session was ended by %s", "ask them, or sign in again")                            // who
+	Idle        = add(40014, "Session ended", "nobody typed into the form of %s", "sign in again")                                    // computer
 	WatchOnly   = add(40015, "Watch only", "you may watch %s, not control it", "sign in with /watch, or ask its owner for the right") // computer
 	TooMany     = add(40016, "Too many sessions", "%s serves as many sessions as it can", "try again later")                          // computer
 	NeedsE2E    = add(40017, "End to end only", "%s only accepts end-to-end sessions", "come through the SSH door: vncviewer -via")   // computer

@@ -415,8 +415,9 @@ func TestIdleForm(t *testing.T) {
 		if got, want := end.Sub(began), time.Minute+idleForm+closingTime; got != want {
 			t.Errorf("closed after %v, not %v", got, want)
 		}
-		if p := se.prompt.Load(); p.page.Items[0].Text != "Session ended" {
-			t.Errorf("shows %q", p.page.Items[0].Text)
+		p := se.prompt.Load().page
+		if said := p.Items[2].Text; p.Items[0].Text != "Session ended" || said != "Error 40014: Session ended\nNobody typed into the form of desk7. Sign in again." {
+			t.Errorf("shows %q, %q", p.Items[0].Text, said)
 		}
 	})
 }

@@ -186,7 +186,7 @@ func (s *session) tick(now time.Time) {
 		return
 	}
 	if !s.idle.IsZero() && !now.Before(s.idle) {
-		s.over(refuse.Ended.Of("this computer, as nobody typed into its form"), now)
+		s.over(refuse.Idle.Of(s.srv.name()), now)
 		return
 	}
 	switch {

@@ -13,6 +13,9 @@ import (
 // maxFails is how many failures in a row to open a display there may be before a viewer who has not seen it is told.
 const maxFails = 3
 
+// handOutPause is how long it takes until a picture that could not be handed out, as for want of descriptors, is tried again.
+const handOutPause = time.Second
+
 // A place is where a desktop is. Two equal places are the same desktop.
 type place struct {
 	kind       SeatKind // SeatNone: a virtual display of the user
@@ -45,6 +48,7 @@ type desktop struct {
 	down     time.Time   // since when there is no picture
 	cause    string      // why
 	idle     *time.Timer // nil: somebody looks
+	again    *time.Timer // when the picture is handed out again after a failure; nil: there was none
 }
 
 // placeFor is DESIGN 7's rule of whose desktop a user may see: the seat's is for the user whose session it is, for
@@ -105,33 +109,42 @@ func (m *Monitor) join(s *session, d *desktop) {
 	m.attach(d)
 }
 
-// attach shows a desktop to whoever waits for it.
+// attach shows a desktop to whoever waits for it, once hostd-net has its picture.
 func (m *Monitor) attach(d *desktop) {
-	if d.pic == nil || m.net == nil {
+	if d.pic == nil || m.net == nil || m.viewers(d) == 0 {
+		return
+	}
+	if err := m.handOut(d); err != nil {
+		m.log.Error("no picture for hostd-net; it is tried again", "err", err)
+		if d.again == nil {
+			d.again = m.after(handOutPause, func() {
+				d.again = nil
+				m.attach(d)
+			})
+		}
 		return
 	}
 	for _, s := range m.sessions {
-		if s.desktop != d || s.attached {
-			continue
+		if s.desktop == d && !s.attached {
+			s.attached = true
+			m.net.send(ipc.TypeAttach, ipc.Attach{Session: s.id, Desktop: d.number, User: s.user.Name, Force: m.mayForce(s)})
 		}
-		if !d.handed {
-			m.handOut(d)
-		}
-		s.attached = true
-		m.net.send(ipc.TypeAttach, ipc.Attach{Session: s.id, Desktop: d.number, User: s.user.Name, Force: m.mayForce(s)})
 	}
 }
 
-// handOut gives hostd-net the picture, for reading.
-func (m *Monitor) handOut(d *desktop) {
+// handOut gives hostd-net the picture, for reading, if it does not have it.
+func (m *Monitor) handOut(d *desktop) error {
+	if d.handed {
+		return nil
+	}
 	files, err := d.pic.forNet()
 	if err != nil {
-		m.log.Error("no picture for hostd-net", "err", err)
-		return
+		return err
 	}
 	d.handed = true
 	m.net.sendFiles(slot{ipc.TypeDesktop, d.number}, ipc.TypeDesktop,
 		ipc.Desktop{Number: d.number, Size: d.pic.size, Stride: d.pic.stride, Name: d.name}, files...)
+	return nil
 }
 
 // renew gives a desktop a new picture of that size, which hostd-net does not have yet.

@@ -182,10 +182,7 @@ func (m *Monitor) giveMemory(d *desktop, w *workerPart, r ipc.Ready) {
 	}
 	d.failures, d.down, d.cause = 0, time.Time{}, ""
 	m.welcomeSize(r.Size)
-	if m.viewers(d) > 0 && m.net != nil {
-		m.handOut(d)
-		m.attach(d)
-	}
+	m.attach(d)
 }
 
 // welcomeSize tells hostd-net the size that its forms should have, but not more often than anybody could want.

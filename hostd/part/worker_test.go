@@ -148,3 +148,33 @@ func (s *stage) attachAgain() (ipc.Desktop, error) {
 		}
 	}
 }
+
+// TestHandOutAgain has a picture that cannot be handed to hostd-net: nobody is shown the desktop before it can.
+func TestHandOutAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, n := idleMonitor(t)
+		broken, err := newPicture(screenSize)
+		if err != nil {
+			t.Fatal(err)
+		}
+		broken.close()
+		d := &desktop{number: 1, pic: broken}
+		m.sessions[1].user = alice
+		m.join(m.sessions[1], d)
+		m.attach(d)
+		time.Sleep(handOutPause)
+		m.runEvents()
+		if got := queued[ipc.Attach](t, n.link, ipc.TypeAttach); len(got) > 0 || m.sessions[1].attached {
+			t.Fatalf("attached without a picture: %+v", got)
+		}
+		if d.pic, err = newPicture(screenSize); err != nil {
+			t.Fatal(err)
+		}
+		defer d.pic.close()
+		time.Sleep(handOutPause)
+		m.runEvents()
+		if len(queued[ipc.Desktop](t, n.link, ipc.TypeDesktop)) != 1 || len(queued[ipc.Attach](t, n.link, ipc.TypeAttach)) != 1 {
+			t.Fatal("not attached when there is a picture")
+		}
+	})
+}

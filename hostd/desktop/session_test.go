@@ -3,6 +3,8 @@ package desktop
 import (
 	"errors"
 	"image"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/helmline/helmline/bridge/form"
@@ -119,6 +121,19 @@ func TestAccessCode(t *testing.T) {
 	}
 	click(form.LogIn)
 	sees(t, c, 1, 1, canary)
+}
+
+// The form says when it is the log-on screen that will be seen.
+func TestFormTellsOfTheLogOnScreen(t *testing.T) {
+	for _, greeter := range []bool{false, true} {
+		s, se := lone(t)
+		s.welcome.Greeter = greeter
+		se.showForm()
+		says := slices.ContainsFunc(se.page.Items, func(it form.Item) bool { return strings.Contains(it.Text, "you will see its log-on screen") })
+		if says != greeter {
+			t.Errorf("with the log-on screen %v: said %v", greeter, says)
+		}
+	}
 }
 
 // Refusals at Open are told before the stream is accepted.

@@ -91,6 +91,7 @@ type Welcome struct {
 	CodeFirst  bool        // the form asks for the access code first
 	CodeSet    bool        // an access code exists
 	OSLogin    bool        // user name and password can be checked
+	Greeter    bool        // the log-on screen is on the computer's screen
 	RequireE2E bool        // refuse sessions that start at ClientInit
 	BootID     string      // differs at each start of hostd
 	Holder     string      // account in control, empty: nobody

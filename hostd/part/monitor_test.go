@@ -274,6 +274,24 @@ func TestWhoseDesktop(t *testing.T) {
 	s.wantKey(v, 'e')
 }
 
+// hostd-net is told whether its forms lead to the log-on screen.
+func TestGreeterTold(t *testing.T) {
+	s := newStage(t, bobsSeat, nil)
+	s.seat.set(SeatState{Kind: SeatGreeter, UID: 120, Display: ":0"})
+	for !get[ipc.Welcome](s.net, ipc.TypeWelcome).Greeter {
+	}
+	s.seat.set(bobsSeat)
+	for get[ipc.Welcome](s.net, ipc.TypeWelcome).Greeter {
+	}
+	s = newStage(t, SeatState{Kind: SeatGreeter, UID: 120, Display: ":0"}, nil)
+	s.net.proc.Kill()
+	s.net = recv(t, s.parts.nets)
+	s.net.send(ipc.TypeHello, ipc.Hello{Version: "test"})
+	if !get[ipc.Welcome](s.net, ipc.TypeWelcome).Greeter {
+		t.Fatal("not told at first")
+	}
+}
+
 func TestWorkerEnds(t *testing.T) {
 	s := newStage(t, SeatState{}, nil)
 	n := s.enter("alice@example.com", "alice", ipc.RoleControl)

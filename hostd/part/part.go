@@ -170,7 +170,10 @@ func (m *Monitor) Run(ctx context.Context) error {
 	m.expire = time.NewTimer(time.Hour)
 	m.expire.Stop()
 	m.seat = m.c.Seat.Current()
-	m.welcome = ipc.Welcome{Name: m.c.Name, Size: m.c.Size, OSLogin: m.c.Login.OSLogin(), RequireE2E: m.c.RequireE2E, BootID: m.boot}
+	m.welcome = ipc.Welcome{
+		Name: m.c.Name, Size: m.c.Size, OSLogin: m.c.Login.OSLogin(), Greeter: m.seat.Kind == SeatGreeter,
+		RequireE2E: m.c.RequireE2E, BootID: m.boot,
+	}
 	m.refreshLogin()
 	m.spawn(m.superviseNet)
 	for {

@@ -14,6 +14,10 @@ func (m *Monitor) seatChanged() {
 	before := m.seat
 	m.seat = now
 	m.log.Info("the computer's screen has changed hands", "kind", now.Kind.String(), "uid", now.UID, "display", now.Display)
+	if greeter := now.Kind == SeatGreeter; greeter != m.welcome.Greeter {
+		m.welcome.Greeter = greeter
+		m.sendWelcome()
+	}
 	if m.seatGone != nil {
 		m.seatGone.Stop()
 		m.seatGone = nil

@@ -50,7 +50,7 @@ func serve(ctx context.Context, c *conf.Host, log *slog.Logger) error {
 	defer lock.Close()
 	epoch, err := part.NextEpoch(c.StateDir)
 	if err != nil {
-		log.Error("nobody can log in until there is space", "err", err)
+		log.Error("count the starts of hostd", "err", err)
 	}
 	pam := findPAM(c)
 	logins, err := login.New(ctx, login.Config{StateDir: c.StateDir, PAM: pam, AccessAccount: c.Login.AccessAccount, Log: log})

@@ -241,7 +241,14 @@ func TestNextEpoch(t *testing.T) {
 	if err := os.WriteFile(dir+"/"+EpochFile, []byte("many\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NextEpoch(dir); err == nil || !strings.Contains(err.Error(), "damaged") {
+	e, err := NextEpoch(dir)
+	if err == nil || !strings.Contains(err.Error(), "damaged") || strings.Contains(err.Error(), "log in") || e <= last {
+		t.Fatalf("%d after %d, %v", e, last, err)
+	}
+	if again, err := NextEpoch(dir); err != nil || again != e+1<<32 {
+		t.Fatalf("%d after %d, %v", again, e, err)
+	}
+	if _, err := NextEpoch(dir + "/gone"); err == nil || !strings.Contains(err.Error(), "nobody can log in while") {
 		t.Fatal(err)
 	}
 }

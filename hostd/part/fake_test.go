@@ -76,9 +76,23 @@ type fakeProcess struct {
 	once sync.Once
 	end  func()
 	done chan struct{}
+	slow *slowKill // nil: Kill does not wait
+}
+
+// A slowKill holds up those who kill.
+type slowKill struct {
+	begun chan struct{} // 1
+	wait  chan struct{}
 }
 
 func (p *fakeProcess) Kill() {
+	if p.slow != nil {
+		select {
+		case p.slow.begun <- struct{}{}:
+		default:
+		}
+		<-p.slow.wait
+	}
 	p.once.Do(func() { p.end(); close(p.done) })
 }
 func (p *fakeProcess) Done() <-chan struct{} { return p.done }
@@ -137,6 +151,7 @@ type fakeParts struct {
 	nets    chan *actor
 	workers chan *actor
 	fail    func(*login.Account) error // of Worker
+	slow    *slowKill                  // of workers
 }
 
 func (p *fakeParts) Net(context.Context) (*ipc.Conn, Process, error) {
@@ -152,7 +167,7 @@ func (p *fakeParts) Worker(_ context.Context, who *login.Account, _ bool) (*ipc.
 		}
 	}
 	a, c := newActor(p.t)
-	a.who = who
+	a.who, a.proc.slow = who, p.slow
 	p.workers <- a
 	return c, a.proc, nil
 }

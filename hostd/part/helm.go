@@ -25,8 +25,10 @@ func (m *Monitor) Shut() {
 		if w.lifting {
 			m.log.Error("a worker does not release the keys and is ended", "uid", d.uid)
 			w.close()
-			w.proc.Kill()
-			m.released(w)
+			m.spawn(func() { // it may take systemd its time
+				w.proc.Kill()
+				m.post(func() { m.released(w) })
+			})
 		}
 	})
 }

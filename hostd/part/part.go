@@ -45,7 +45,7 @@ type Seat interface {
 
 // A Process is a running part.
 type Process interface {
-	Kill()                 // ends it and its children at once; may be called again
+	Kill()                 // ends it and its children; may be called again, and may wait for systemd: not from Run
 	Done() <-chan struct{} // closed when it has ended
 }
 
@@ -242,8 +242,7 @@ func (m *Monitor) endAll() {
 		m.closeDesktop(d)
 	}
 	if m.net != nil {
-		m.net.close()
-		m.net.proc.Kill()
+		m.net.close() // superviseNet ends its process
 	}
 }
 

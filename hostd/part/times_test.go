@@ -1,6 +1,7 @@
 package part
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -36,6 +37,39 @@ func TestLiftTime(t *testing.T) {
 	s.key(a, first, 'b')
 	s.key(b, epoch, 'c')
 	s.wantKey(w, 'c')
+}
+
+// Ending a worker that does not release the keys may take systemd its time. The others are served meanwhile, and nobody controls.
+func TestLiftKill(t *testing.T) {
+	times := longTimes()
+	times.lift = short
+	s := newStageTimes(t, SeatState{}, nil, times)
+	slow := &slowKill{begun: make(chan struct{}, 1), wait: make(chan struct{})}
+	s.parts.slow = slow
+	a := s.enter("alice@example.com", "alice", ipc.RoleControl)
+	w := s.worker()
+	s.attach(a)
+	first, _ := s.control(a, false, false)
+	s.net.send(ipc.TypeClose, ipc.Close{Session: a})
+	w.next(ipc.TypeRelease)
+	recv(t, slow.begun)
+	served := make(chan error, 1)
+	go func() { served <- s.m.Alive(context.Background()) }()
+	select {
+	case <-served:
+	case <-time.After(waitTime):
+		t.Error("nobody is served")
+	}
+	b := s.enter("carol@example.com", "alice", ipc.RoleControl)
+	s.net.send(ipc.TypeControl, ipc.Control{ID: s.id(), Session: b})
+	s.settle()
+	if passed, _ := s.m.gate.Counts(); passed != 0 {
+		t.Fatal("keys passed")
+	}
+	close(slow.wait)
+	if epoch := s.holds(b, first); epoch <= first {
+		t.Fatal(epoch)
+	}
 }
 
 // A worker that opens no display is ended.

@@ -35,7 +35,7 @@ type message struct {
 	files []*os.File
 }
 
-func newActor(t *testing.T) (*actor, *ipc.Conn) {
+func newActor(t *testing.T, slow *slowKill) (*actor, *ipc.Conn) {
 	t.Helper()
 	ours, theirs, err := ipc.Pair()
 	if err != nil {
@@ -49,7 +49,7 @@ func newActor(t *testing.T) (*actor, *ipc.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &actor{t: t, conn: a, proc: &fakeProcess{done: make(chan struct{})}, inbox: make(chan message, 1024)}
+	p := &actor{t: t, conn: a, proc: &fakeProcess{done: make(chan struct{}), slow: slow}, inbox: make(chan message, 1024)}
 	p.proc.end = func() { a.Close() }
 	go func() {
 		defer close(p.inbox)
@@ -155,7 +155,7 @@ type fakeParts struct {
 }
 
 func (p *fakeParts) Net(context.Context) (*ipc.Conn, Process, error) {
-	a, c := newActor(p.t)
+	a, c := newActor(p.t, nil)
 	p.nets <- a
 	return c, a.proc, nil
 }
@@ -166,8 +166,8 @@ func (p *fakeParts) Worker(_ context.Context, who *login.Account, _ bool) (*ipc.
 			return nil, nil, err
 		}
 	}
-	a, c := newActor(p.t)
-	a.who, a.proc.slow = who, p.slow
+	a, c := newActor(p.t, p.slow)
+	a.who = who
 	p.workers <- a
 	return c, a.proc, nil
 }

@@ -43,9 +43,8 @@ func TestLiftTime(t *testing.T) {
 func TestLiftKill(t *testing.T) {
 	times := longTimes()
 	times.lift = short
-	s := newStageTimes(t, SeatState{}, nil, times)
 	slow := &slowKill{begun: make(chan struct{}, 1), wait: make(chan struct{})}
-	s.parts.slow = slow
+	s := newStageTimes(t, SeatState{}, func(c *Config) { c.Parts.(*fakeParts).slow = slow }, times)
 	a := s.enter("alice@example.com", "alice", ipc.RoleControl)
 	w := s.worker()
 	s.attach(a)
@@ -95,12 +94,18 @@ func TestDownTime(t *testing.T) {
 	w := s.worker()
 	s.attach(n)
 	w.proc.Kill()
+	over := make(chan struct{})
 	go func() {
-		for w := range s.parts.workers {
-			w.conn.Send(ipc.TypeFailed, ipc.Failed{Cause: "gone"})
+		for {
+			select {
+			case w := <-s.parts.workers:
+				w.conn.Send(ipc.TypeFailed, ipc.Failed{Cause: "gone"})
+			case <-over:
+				return
+			}
 		}
 	}()
-	t.Cleanup(func() { close(s.parts.workers) })
+	t.Cleanup(func() { close(over) })
 	d := get[ipc.Detach](s.net, ipc.TypeDetach)
 	same(t, "the session", d.Session, n)
 	wantCode(t, d.Refusal, 40040)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jezek/xgb"
 	"github.com/jezek/xgb/xproto"
@@ -177,18 +178,40 @@ func (d *Desktop) WindowManager(ctx context.Context) (*Process, error) {
 			return false, p.Err()
 		default:
 		}
-		return hasProperty(conn, "_NET_SUPPORTING_WM_CHECK")
+		return managed(conn)
 	})
 }
 
-func hasProperty(conn *xgb.Conn, name string) (bool, error) {
-	atom, err := xproto.InternAtom(conn, true, uint16(len(name)), name).Reply()
-	if err != nil || atom.Atom == xproto.AtomNone {
+// managed says whether a new window is put on the screen by a window manager. That one has begun, as its properties say, is not enough:
+// openbox forgets the windows that come while it still starts.
+func managed(conn *xgb.Conn) (bool, error) {
+	root := xproto.Setup(conn).DefaultScreen(conn).Root
+	window, err := xproto.NewWindowId(conn)
+	if err != nil {
 		return false, err
 	}
-	root := xproto.Setup(conn).DefaultScreen(conn).Root
-	p, err := xproto.GetProperty(conn, false, root, atom.Atom, xproto.GetPropertyTypeAny, 0, 1).Reply()
-	return err == nil && p.ValueLen > 0, err
+	err = xproto.CreateWindowChecked(conn, 0, window, root, 0, 0, 8, 8, 0, xproto.WindowClassInputOutput, 0, 0, nil).Check()
+	if err == nil {
+		err = xproto.MapWindowChecked(conn, window).Check()
+	}
+	if err != nil {
+		return false, err
+	}
+	defer xproto.DestroyWindow(conn, window)
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		tree, err := xproto.QueryTree(conn, window).Reply()
+		if err != nil {
+			return false, err
+		}
+		look, err := xproto.GetWindowAttributes(conn, window).Reply()
+		if err != nil {
+			return false, err
+		}
+		if tree.Parent != root && look.MapState == xproto.MapStateViewable {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // Terminal starts an xterm of the size in characters at a place, as in "80x24+40+40".

@@ -74,23 +74,24 @@ func BenchmarkTyping(b *testing.B) {
 	}
 }
 
-// Encoding without loss takes no memory once the encoder and the batch have grown.
+// Encoding takes no memory once the encoder and the batch have grown.
 func TestNoAllocation(t *testing.T) {
 	img := paint(image.Rect(0, 0, 400, 200), mosaic(1))
 	rects := []image.Rectangle{image.Rect(0, 0, 200, 200), image.Rect(200, 17, 400, 190)}
 	for name, encoding := range encodings {
 		for _, formatName := range []string{"native", "RGBX BE", "32 spread", "565 BE", "map"} {
-			f := formats()[formatName]
-			var e rfb.Encoder
-			var b rfb.Batch
-			p := rfb.Params{Encoding: encoding, Format: f, Quality: -1, Compress: -1}
-			e.Append(&b, p, img, rects)
-			n := testing.AllocsPerRun(5, func() {
-				b.Reset()
+			for _, quality := range []int8{-1, 3, 8} {
+				var e rfb.Encoder
+				var b rfb.Batch
+				p := rfb.Params{Encoding: encoding, Format: formats()[formatName], Quality: quality, Compress: -1}
 				e.Append(&b, p, img, rects)
-			})
-			if n > 0 {
-				t.Errorf("%s, %s: %v allocations", name, formatName, n)
+				n := testing.AllocsPerRun(5, func() {
+					b.Reset()
+					e.Append(&b, p, img, rects)
+				})
+				if n > 0 {
+					t.Errorf("%s, %s, quality %d: %v allocations", name, formatName, quality, n)
+				}
 			}
 		}
 	}

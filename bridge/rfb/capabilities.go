@@ -88,7 +88,7 @@ func ParseEncodings(list []int32) Capabilities {
 		}
 	}
 	if c.Quality < 0 && fine >= 0 {
-		c.Quality = levelOf(int(fine))
+		c.Quality = levelOf(uint8(fine))
 	}
 	return c
 }

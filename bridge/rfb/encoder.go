@@ -2,7 +2,6 @@ package rfb
 
 import (
 	"image"
-	"image/jpeg"
 
 	"github.com/helmline/helmline/bridge/frame"
 )
@@ -60,11 +59,9 @@ type Encoder struct {
 	pal     palette
 	numbers []byte  // of Tight: the band as numbers of colours
 	open    []piece // of Tight: rectangles that may still grow
-	buf     []byte  // what is to be compressed
+	buf     []byte  // what is to be compressed, or a JPEG picture
 	deflate deflater
-
-	jpeg        ycbcr
-	jpegOptions jpeg.Options
+	jpeg    goJPEG
 }
 
 // Append encodes rects of img and appends them to b. The rectangles lie in img.Rect (what does not is left out) and become

@@ -16,7 +16,9 @@ const (
 type Capabilities struct {
 	Encoding  int32 // for pixels: the first of the list that is not Raw, when there is one
 	Quality   int8  // JPEG quality level 0 … 9; -1: nothing may be lost
-	Compress  int8  // 0 … 9, or -1
+	Fine      uint8 // JPEG quality 1 … 100 instead of what the level stands for, or 0
+	Sub       Subsampling
+	Compress  int8 // 0 … 9, or -1
 	Cursor    CursorKind
 	CopyRect  bool
 	QEMULED   bool
@@ -33,7 +35,6 @@ type Capabilities struct {
 // ParseEncodings reads a viewer's list, which replaces any list before. Numbers that are not known are ignored.
 func ParseEncodings(list []int32) Capabilities {
 	c := Capabilities{Encoding: Raw, Quality: -1, Compress: -1}
-	fine := int8(-1)
 	for _, e := range list {
 		switch e {
 		case Tight, ZRLE, Zlib, Hextile, RRE:
@@ -83,12 +84,14 @@ func ParseEncodings(list []int32) Capabilities {
 			case e >= PseudoCompress0 && e <= PseudoCompress9:
 				c.Compress = int8(e - PseudoCompress0)
 			case e >= PseudoFineQuality0 && e <= PseudoFineQuality100:
-				fine = int8(e - PseudoFineQuality0)
+				c.Fine = uint8(max(e-PseudoFineQuality0, 1))
+			case e >= PseudoSubsampling0 && e <= PseudoSubsampling5:
+				c.Sub = subsamplingOf(e - PseudoSubsampling0)
 			}
 		}
 	}
-	if c.Quality < 0 && fine >= 0 {
-		c.Quality = levelOf(uint8(fine))
+	if c.Quality < 0 && c.Fine > 0 {
+		c.Quality = levelOf(c.Fine)
 	}
 	return c
 }
@@ -113,5 +116,7 @@ func (c Capabilities) Optional() Optional {
 // Params is how to encode for a viewer of these capabilities. Viewers whose bytes would be equal get equal Params, so that a
 // batch can be made once for all of them.
 func (c Capabilities) Params(f PixelFormat, lossless bool) Params {
-	return Params{Encoding: c.Encoding, Format: f, Quality: c.Quality, Compress: c.Compress, Lossless: lossless}.plain()
+	return Params{
+		Encoding: c.Encoding, Format: f, Quality: c.Quality, Fine: c.Fine, Sub: c.Sub, Compress: c.Compress, Lossless: lossless,
+	}.plain()
 }

@@ -11,6 +11,8 @@ type Params struct {
 	Encoding int32       // Raw, RRE, Hextile, Zlib, Tight or ZRLE; anything else is Raw
 	Format   PixelFormat // has passed Check
 	Quality  int8        // JPEG quality level 0 … 9; -1: no JPEG
+	Fine     uint8       // 1 … 100 on libjpeg's scale; 0: what the quality level stands for
+	Sub      Subsampling // SubByLevel: that of the quality level
 	Compress int8        // compress level 0 … 9, or -1 for the default
 	Lossless bool        // no JPEG, whatever Quality says
 }
@@ -34,7 +36,15 @@ func (p Params) plain() Params {
 	default:
 		p = Params{Encoding: Raw, Format: p.Format, Quality: -1, Compress: -1}
 	}
-	p.Lossless = p.Quality < 0
+	if p.Lossless = p.Quality < 0; p.Lossless {
+		p.Fine, p.Sub = 0, SubByLevel
+		return p
+	}
+	q := p.jpeg()
+	p.Quality, p.Fine, p.Sub = levelOf(q.quality), q.quality, q.sub
+	if jpegLevels[p.Quality] == q {
+		p.Fine, p.Sub = 0, SubByLevel
+	}
 	return p
 }
 

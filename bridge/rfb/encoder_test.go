@@ -196,6 +196,52 @@ func TestParamsShared(t *testing.T) {
 	if a, b := tight("native", -26), tight("native", -25); a == b {
 		t.Error("quality levels 6 and 7 are the same")
 	}
+	if a, b := tight("native", -24), tight("native", -30, -512+92, -768); a != b {
+		t.Errorf("level 8 makes %+v, quality 92 with 4:4:4 %+v", a, b)
+	}
+	if a, b := tight("native"), tight("native", -766); a != b {
+		t.Errorf("a subsampling matters without a quality: %+v, %+v", a, b)
+	}
+}
+
+// A picture has the quality and the subsampling that the viewer's levels stand for, or what it asks for beside them.
+func TestJPEGLevels(t *testing.T) {
+	type want struct {
+		quality int
+		sub     rfb.Subsampling
+	}
+	cases := map[string]want{}
+	list := map[string][]int32{}
+	for level, w := range []want{
+		{15, rfb.Sub420}, {29, rfb.Sub420}, {41, rfb.Sub420}, {42, rfb.Sub422}, {62, rfb.Sub422},
+		{77, rfb.Sub422}, {79, rfb.Sub444}, {86, rfb.Sub444}, {92, rfb.Sub444}, {100, rfb.Sub444},
+	} {
+		name := fmt.Sprint("level ", level)
+		cases[name], list[name] = w, []int32{rfb.PseudoQuality0 + int32(level)}
+	}
+	for name, c := range map[string]struct {
+		list []int32
+		want
+	}{
+		"fine":                  {[]int32{-512 + 70}, want{70, rfb.Sub422}},
+		"fine 0":                {[]int32{-512}, want{1, rfb.Sub420}},
+		"fine and level":        {[]int32{-24, -512 + 30}, want{30, rfb.Sub444}},
+		"level and subsampling": {[]int32{-767, -24}, want{92, rfb.Sub420}},
+		"all three":             {[]int32{-766, -32, -412}, want{100, rfb.Sub422}},
+	} {
+		cases[name], list[name] = c.want, c.list
+	}
+	photo := paint(image.Rect(0, 0, 50, 40), photograph(9))
+	for name, c := range cases {
+		p := rfb.ParseEncodings(append([]int32{rfb.Tight}, list[name]...)).Params(rfb.Native, false)
+		var e rfb.Encoder
+		var b rfb.Batch
+		e.Append(&b, p, photo, []image.Rectangle{photo.Rect})
+		picture := rfb.AppendJPEG(rfb.NewJPEG(), nil, photo, photo.Rect, c.quality, c.sub)
+		if !bytes.HasSuffix(b.Bytes, picture) {
+			t.Errorf("%s: not a picture of quality %d and subsampling %d", name, c.quality, c.sub)
+		}
+	}
 }
 
 // Any pixels in any format and encoding arrive exactly, or alike where JPEG was allowed.

@@ -39,9 +39,27 @@ func levelOf(quality uint8) int8 {
 	return int8(len(jpegLevels) - 1)
 }
 
+// jpeg is how to make JPEG pictures. p.Quality is not -1.
+func (p Params) jpeg() jpegQuality {
+	q := jpegLevels[p.Quality]
+	if p.Fine > 0 {
+		q.quality = min(p.Fine, 100)
+	}
+	if p.Sub > SubByLevel && p.Sub <= Sub420 {
+		q.sub = p.Sub
+	}
+	return q
+}
+
+// subsamplingOf is the nearest of what is asked for by PseudoSubsampling0 + i: TurboVNC knows no colours at all (3) and less than
+// Sub420 (4, 5) too.
+func subsamplingOf(i int32) Subsampling {
+	return [...]Subsampling{Sub444, Sub420, Sub422, Sub420, Sub420, Sub420}[i]
+}
+
 // tightJPEG sends r as a JPEG picture, and notes that it is not exact.
 func (e *Encoder) tightJPEG(b *Batch, p Params, img frame.Image, r image.Rectangle) {
-	e.buf = e.jpeg.append(e.buf[:0], img, r, jpegLevels[p.Quality])
+	e.buf = e.jpeg.append(e.buf[:0], img, r, p.jpeg())
 	if len(e.buf) > tightMaxData {
 		e.tightFull(b, p, img, r) // cannot happen at sizes up to maxArea
 		return

@@ -24,6 +24,8 @@ const (
 	PseudoQuality9            int32 = -23
 	PseudoCompress0           int32 = -256 // … -247 for compress level 9
 	PseudoCompress9           int32 = -247
+	PseudoSubsampling0        int32 = -768 // 4:4:4; -767 4:2:0, -766 4:2:2, -765 grey, -764 and -763 less
+	PseudoSubsampling5        int32 = -763
 	PseudoFineQuality0        int32 = -512 // … -412 for 100
 	PseudoFineQuality100      int32 = -412
 	PseudoDesktopSize         int32 = -223

@@ -276,10 +276,20 @@ func TestParseEncodings(t *testing.T) {
 		{"lowest levels", []int32{-32, -256}, with(func(c *rfb.Capabilities) { c.Quality, c.Compress = 0, 0 })},
 		{"highest levels", []int32{-23, -247}, with(func(c *rfb.Capabilities) { c.Quality, c.Compress = 9, 9 })},
 		{"beside the levels", []int32{-33, -22, -257, -246, -513, -411}, base},
-		{"fine quality 0", []int32{-512}, with(func(c *rfb.Capabilities) { c.Quality = 0 })},
-		{"fine quality 80", []int32{-432}, with(func(c *rfb.Capabilities) { c.Quality = 7 })},
-		{"fine quality 100", []int32{-412}, with(func(c *rfb.Capabilities) { c.Quality = 9 })},
-		{"fine quality beside a level", []int32{-412, -30}, with(func(c *rfb.Capabilities) { c.Quality = 2 })},
+		{"fine quality 0", []int32{-512}, with(func(c *rfb.Capabilities) { c.Quality, c.Fine = 0, 1 })},
+		{"fine quality 80", []int32{-432}, with(func(c *rfb.Capabilities) { c.Quality, c.Fine = 7, 80 })},
+		{"fine quality 100", []int32{-412}, with(func(c *rfb.Capabilities) { c.Quality, c.Fine = 9, 100 })},
+		{"beyond fine qualities", []int32{-411, -513}, base},
+		{"fine quality beside a level", []int32{-412, -30}, with(func(c *rfb.Capabilities) { c.Quality, c.Fine = 2, 100 })},
+		{"4:4:4", []int32{-768}, with(func(c *rfb.Capabilities) { c.Sub = rfb.Sub444 })},
+		{"4:2:0", []int32{-767}, with(func(c *rfb.Capabilities) { c.Sub = rfb.Sub420 })},
+		{"4:2:2", []int32{-766}, with(func(c *rfb.Capabilities) { c.Sub = rfb.Sub422 })},
+		{"grey", []int32{-765}, with(func(c *rfb.Capabilities) { c.Sub = rfb.Sub420 })},
+		{"one colour of 4×4", []int32{-763}, with(func(c *rfb.Capabilities) { c.Sub = rfb.Sub420 })},
+		{"beyond subsamplings", []int32{-769, -762}, base},
+		{"TurboVNC", []int32{7, -247 - 8, -417, -768, -24}, with(func(c *rfb.Capabilities) {
+			c.Encoding, c.Compress, c.Quality, c.Fine, c.Sub = rfb.Tight, 1, 8, 95, rfb.Sub444
+		})},
 		{"VMware LED", []int32{0x574d5668}, with(func(c *rfb.Capabilities) { c.VMwareLED = true })},
 	} {
 		if got := rfb.ParseEncodings(c.list); got != c.want {
@@ -342,7 +352,7 @@ func FuzzParseEncodings(f *testing.F) {
 		if c.Quality < -1 || c.Quality > 9 || c.Compress < -1 || c.Compress > 9 || c.Cursor > rfb.CursorAlpha {
 			t.Fatalf("%+v", c)
 		}
-		if p := c.Params(rfb.Native, false); p != c.Params(rfb.Native, false) || p.Lossless != (p.Quality < 0) {
+		if p := c.Params(rfb.Native, false); p != c.Params(rfb.Native, false) || c.Fine > 100 || c.Sub > rfb.Sub420 || p.Lossless != (p.Quality < 0) {
 			t.Fatalf("%+v", p)
 		}
 	})

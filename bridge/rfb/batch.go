@@ -13,13 +13,14 @@ type Batch struct {
 	Count int               // rectangles in Bytes; an update holds fewer than UnknownRects
 	Lossy []image.Rectangle // what was sent by JPEG and is not exact
 
-	zlib, zrle int // where the first rectangle's length stands in Bytes; 0: there is none
+	zlib, zrle int   // where the first rectangle's length stands in Bytes; 0: there is none
+	jpegTables uint8 // the quality whose tables the last rectangle of the encoding JPEG left behind; 0: there is none
 }
 
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
 	b.Bytes, b.Lossy = b.Bytes[:0], b.Lossy[:0]
-	b.Count, b.zlib, b.zrle = 0, 0, 0
+	b.Count, b.zlib, b.zrle, b.jpegTables = 0, 0, 0, 0
 }
 
 // A StreamState is what one viewer's decompressors have seen. The zero value is that of a viewer that just connected.

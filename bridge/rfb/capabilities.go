@@ -18,6 +18,7 @@ type Capabilities struct {
 	Quality   int8  // JPEG quality level 0 … 9; -1: nothing may be lost
 	Fine      uint8 // JPEG quality 1 … 100 instead of what the level stands for, or 0
 	Sub       Subsampling
+	JPEG      bool // the encoding JPEG
 	Compress  int8 // 0 … 9, or -1
 	Cursor    CursorKind
 	CopyRect  bool
@@ -41,6 +42,8 @@ func ParseEncodings(list []int32) Capabilities {
 			if c.Encoding == Raw {
 				c.Encoding = e
 			}
+		case JPEG:
+			c.JPEG = true
 		case CopyRect:
 			c.CopyRect = true
 		case PseudoLastRect:
@@ -117,6 +120,7 @@ func (c Capabilities) Optional() Optional {
 // batch can be made once for all of them.
 func (c Capabilities) Params(f PixelFormat, lossless bool) Params {
 	return Params{
-		Encoding: c.Encoding, Format: f, Quality: c.Quality, Fine: c.Fine, Sub: c.Sub, Compress: c.Compress, Lossless: lossless,
+		Encoding: c.Encoding, Format: f, Quality: c.Quality, Fine: c.Fine, Sub: c.Sub, JPEG: c.JPEG,
+		Compress: c.Compress, Lossless: lossless,
 	}.plain()
 }

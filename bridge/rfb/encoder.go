@@ -13,6 +13,7 @@ type Params struct {
 	Quality  int8        // JPEG quality level 0 … 9; -1: no JPEG
 	Fine     uint8       // 1 … 100 on libjpeg's scale; 0: what the quality level stands for
 	Sub      Subsampling // SubByLevel: that of the quality level
+	JPEG     bool        // the encoding JPEG instead of that within Tight
 	Compress int8        // compress level 0 … 9, or -1 for the default
 	Lossless bool        // no JPEG, whatever Quality says
 }
@@ -37,7 +38,7 @@ func (p Params) plain() Params {
 		p = Params{Encoding: Raw, Format: p.Format, Quality: -1, Compress: -1}
 	}
 	if p.Lossless = p.Quality < 0; p.Lossless {
-		p.Fine, p.Sub = 0, SubByLevel
+		p.Fine, p.Sub, p.JPEG = 0, SubByLevel, false
 		return p
 	}
 	q := p.jpeg()

@@ -84,6 +84,47 @@ func TestLossy(t *testing.T) {
 	}
 }
 
+// JPEG shows what Tight's own does. Any viewer of it can read a batch, whatever it has seen before, though only the first picture of
+// a quality has the tables.
+func TestJPEGEncoding(t *testing.T) {
+	img := paint(image.Rect(0, 0, 640, 384), photograph(9))
+	var parts []image.Rectangle
+	for x := 0; x < 600; x += 100 {
+		parts = append(parts, image.Rect(x, 50, x+64, 114))
+	}
+	params := func(quality int32, list ...int32) rfb.Params {
+		return rfb.ParseEncodings(append([]int32{rfb.Tight, rfb.PseudoQuality0 + quality}, list...)).Params(rfb.Native, false)
+	}
+	var e rfb.Encoder
+	early := newDecoder(rfb.Native)
+	for _, qualities := range [][]int32{{6}, {3, 3}, {8, 1, 8}, {6}, {0, 9}} {
+		var tight, bare rfb.Batch
+		for _, q := range qualities { // as several Appends
+			e.Append(&tight, params(q), img, parts)
+			e.Append(&bare, params(q, rfb.JPEG), img, parts)
+		}
+		want, got, gotLate := frame.New(img.Rect), frame.New(img.Rect), frame.New(img.Rect)
+		decode(t, newDecoder(rfb.Native), &rfb.StreamState{}, &tight, want)
+		decode(t, early, &rfb.StreamState{}, &bare, got)
+		late := newDecoder(rfb.Native)
+		decode(t, late, &rfb.StreamState{}, &bare, gotLate)
+		if !bytes.Equal(want.Pix, got.Pix) || !bytes.Equal(want.Pix, gotLate.Pix) {
+			t.Errorf("qualities %v: JPEG shows something else than Tight", qualities)
+		}
+		if n := len(parts) * len(qualities); late.JPEGs != n || bare.Count != n || !slices.Equal(bare.Lossy, tight.Lossy) {
+			t.Errorf("qualities %v: %d pictures in %d rectangles, not %d", qualities, late.JPEGs, bare.Count, n)
+		}
+		changes := len(slices.Compact(slices.Clone(qualities)))
+		if n := bytes.Count(bare.Bytes, []byte("\xff\xdb\x00\x43\x00")); n != changes {
+			t.Errorf("qualities %v: %d pictures with tables, not %d", qualities, n, changes)
+		}
+		t.Logf("qualities %v: %d bytes by JPEG, %d by Tight", qualities, len(bare.Bytes), len(tight.Bytes))
+		bare.Reset()
+		e.Append(&bare, params(qualities[len(qualities)-1], rfb.JPEG), img, parts)
+		decode(t, newDecoder(rfb.Native), &rfb.StreamState{}, &bare, got) // the batch has forgotten, too
+	}
+}
+
 // Nothing is lost with formats of 8 bits, without a quality level, or in what is too small or too plain for JPEG.
 func TestNotLossy(t *testing.T) {
 	var e rfb.Encoder
@@ -202,6 +243,12 @@ func TestParamsShared(t *testing.T) {
 	if a, b := tight("native"), tight("native", -766); a != b {
 		t.Errorf("a subsampling matters without a quality: %+v, %+v", a, b)
 	}
+	if a, b := tight("native"), tight("native", rfb.JPEG); a != b {
+		t.Errorf("JPEG matters without a quality: %+v, %+v", a, b)
+	}
+	if a, b := tight("native", -26), tight("native", -26, rfb.JPEG); a == b {
+		t.Error("JPEG makes no difference")
+	}
 }
 
 // A picture has the quality and the subsampling that the viewer's levels stand for, or what it asks for beside them.
@@ -263,7 +310,10 @@ func FuzzEncoder(f *testing.F) {
 			}
 		}
 		form := formats()[names[int(format)%len(names)]]
-		p := rfb.Params{Encoding: []int32{rfb.Raw, rfb.RRE, rfb.Hextile, rfb.Zlib, rfb.Tight, rfb.ZRLE}[encoding%6], Format: form, Quality: max(min(quality, 9), -1)}
+		p := rfb.Params{
+			Encoding: []int32{rfb.Raw, rfb.RRE, rfb.Hextile, rfb.Zlib, rfb.Tight, rfb.ZRLE}[encoding%6],
+			Format:   form, Quality: max(min(quality, 9), -1), JPEG: encoding > 127,
+		}
 		var e rfb.Encoder
 		var b rfb.Batch
 		e.Append(&b, p, img, []image.Rectangle{img.Rect})

@@ -1,6 +1,7 @@
 package rfb
 
 import (
+	"encoding/binary"
 	"image"
 
 	"github.com/helmline/helmline/bridge/frame"
@@ -57,15 +58,40 @@ func subsamplingOf(i int32) Subsampling {
 	return [...]Subsampling{Sub444, Sub420, Sub422, Sub420, Sub420, Sub420}[i]
 }
 
-// tightJPEG sends r as a JPEG picture, and notes that it is not exact.
-func (e *Encoder) tightJPEG(b *Batch, p Params, img frame.Image, r image.Rectangle) {
-	e.buf = e.jpeg.append(e.buf[:0], img, r, p.jpeg())
+// photo sends r as a JPEG picture, and notes that it is not exact.
+func (e *Encoder) photo(b *Batch, p Params, img frame.Image, r image.Rectangle) {
+	q := p.jpeg()
+	e.buf = e.jpeg.append(e.buf[:0], img, r, q)
 	if len(e.buf) > tightMaxData {
 		e.tightFull(b, p, img, r) // cannot happen at sizes up to maxArea
 		return
 	}
-	b.Bytes = append(appendRect(b.Bytes, r, Tight), tightJPEG)
-	b.Bytes = append(appendLength(b.Bytes, len(e.buf)), e.buf...)
+	if p.JPEG {
+		b.Bytes = appendRect(b.Bytes, r, JPEG)
+		if b.jpegTables == q.quality {
+			b.Bytes = appendBare(b.Bytes, e.buf)
+		} else {
+			b.Bytes = append(b.Bytes, e.buf...)
+		}
+		b.jpegTables = q.quality
+	} else {
+		b.Bytes = append(appendRect(b.Bytes, r, Tight), tightJPEG)
+		b.Bytes = append(appendLength(b.Bytes, len(e.buf)), e.buf...)
+	}
 	b.Count++
 	b.Lossy = append(b.Lossy, r)
+}
+
+// appendBare appends a picture of ours without its tables. Viewers that decode the encoding JPEG use those of the rectangle before
+// it then. As a batch goes to viewers that have seen different ones, its first rectangle has them all, whatever was sent before.
+func appendBare(dst, picture []byte) []byte {
+	dst, picture = append(dst, picture[:2]...), picture[2:]
+	for picture[1] != markerSOS {
+		n := 2 + int(binary.BigEndian.Uint16(picture[2:]))
+		if m := picture[1]; m != markerDQT && m != markerDHT {
+			dst = append(dst, picture[:n]...)
+		}
+		picture = picture[n:]
+	}
+	return append(dst, picture...)
 }

@@ -16,6 +16,7 @@ const (
 	Zlib     int32 = 6
 	Tight    int32 = 7
 	ZRLE     int32 = 16
+	JPEG     int32 = 21 // for photographs, beside Tight
 )
 
 // Pseudo-encodings: what a viewer can do beside decoding pixels, and the rectangles that carry it.

@@ -18,7 +18,7 @@ const (
 const (
 	tightMinData  = 12        // shorter data is not compressed
 	tightMaxData  = 1<<22 - 1 // the longest piece whose length can be written
-	tightMinPhoto = 1 << 10   // pixels; for less the tables of a JPEG cost more than it saves
+	tightMinPhoto = 1 << 10   // pixels; for less the tables of a JPEG picture cost more than it saves
 )
 
 // A kind is what a block of a picture looks like.
@@ -75,7 +75,7 @@ func (e *Encoder) tight(b *Batch, p Params, img frame.Image, r image.Rectangle) 
 			b.Bytes = tightPacking(p.Format).one(b.Bytes, o.colour)
 			b.Count++
 		case o.kind == photo && o.rect.Dx()*o.rect.Dy() >= tightMinPhoto:
-			e.tightJPEG(b, p, img, o.rect)
+			e.photo(b, p, img, o.rect)
 		default:
 			e.tightFull(b, p, img, o.rect)
 		}

@@ -247,7 +247,8 @@ func TestParseEncodings(t *testing.T) {
 		want rfb.Capabilities
 	}{
 		{"none", nil, base},
-		{"unknown", []int32{4, 9, 15, 17, 21, 50, -260, 1 << 30, -1 << 31}, base},
+		{"unknown", []int32{4, 9, 15, 17, 50, -260, 1 << 30, -1 << 31}, base},
+		{"JPEG alone", []int32{21}, with(func(c *rfb.Capabilities) { c.JPEG = true })},
 		{"TigerVNC 1.12", []int32{-314, 0x574d5664, -239, -240, 0x574d5666, -223, -308, -307, -224, -0x3f5e1a32, -313, -312, -258, 7, 1, 16, 5, 2, 0, -254, -24},
 			with(func(c *rfb.Capabilities) {
 				c.Encoding, c.CopyRect, c.Cursor, c.Compress, c.Quality = rfb.Tight, true, rfb.CursorAlpha, 2, 8
@@ -257,6 +258,7 @@ func TestParseEncodings(t *testing.T) {
 		{"noVNC 1.7", []int32{1, 7, -260, 16, 21, 5, 2, 6, 0, -26, -254, -223, -224, -258, -261, -308, -309, -312, -313, -307, -0x3f5e1a32, -316, 0x574d5664, -239},
 			with(func(c *rfb.Capabilities) {
 				c.Encoding, c.CopyRect, c.Cursor, c.Compress, c.Quality = rfb.Tight, true, rfb.CursorVMware, 2, 6
+				c.JPEG = true
 				c.DesktopSize, c.ExtendedDesktopSize, c.DesktopName, c.LastRect = true, true, true, true
 				c.ContinuousUpdates, c.Fence, c.QEMUKey, c.QEMULED, c.ExtendedMouse, c.ExtendedClipboard = true, true, true, true, true, true
 			})},

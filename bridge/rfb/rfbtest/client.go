@@ -296,7 +296,7 @@ func (c *Client) Updates() int { return get(c, func() int { return c.updates }) 
 // Bytes is the number of bytes received since ClientInit.
 func (c *Client) Bytes() int64 { return c.bytes.Load() }
 
-// Rects is the number of rectangles of that encoding received. JPEG pictures within Tight count as JPEG too.
+// Rects is the number of rectangles of that encoding received. JPEG pictures count as JPEG too.
 func (c *Client) Rects(encoding int32) int { return get(c, func() int { return c.counts[encoding] }) }
 
 // Announced says whether the server has sent an empty rectangle of that pseudo-encoding.

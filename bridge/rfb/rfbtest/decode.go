@@ -37,6 +37,8 @@ func (d *Decoder) rect(r *wire.Reader, m frame.Image, rect image.Rectangle, enco
 		d.tightRect(r, m, rect)
 	case rfb.ZRLE:
 		d.zrleRect(r, m, rect)
+	case rfb.JPEG:
+		d.bareRect(r, m, rect)
 	default:
 		return fmt.Errorf("encoding %d is unknown", encoding)
 	}

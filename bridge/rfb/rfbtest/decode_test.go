@@ -75,6 +75,12 @@ func TestDecoders(t *testing.T) {
 		{name: "zlib, nothing", encoding: rfb.Zlib, w: 2, h: 2, in: withLength(""), err: "begin a zlib stream"},
 		{name: "zlib, garbage", encoding: rfb.Zlib, w: 2, h: 2, in: withLength("garbage"), err: "begin a zlib stream"},
 		{name: "zlib, huge", encoding: rfb.Zlib, w: 2, h: 2, in: "\xff\xff\xff\xff", err: "4294967295 bytes of zlib, more than 67108864"},
+		{name: "JPEG, no beginning", encoding: rfb.JPEG, w: 2, h: 2, in: "\xff\xd9", err: "a JPEG picture begins with ffd9"},
+		{name: "JPEG, no segment", encoding: rfb.JPEG, w: 2, h: 2, in: "\xff\xd8\xfe\xe0\x00\x02", err: "a JPEG segment begins with fee00002"},
+		{name: "JPEG, short segment", encoding: rfb.JPEG, w: 2, h: 2, in: "\xff\xd8\xff\xe0\x00\x01", err: "a JPEG segment begins with ffe00001"},
+		{name: "JPEG, cut", encoding: rfb.JPEG, w: 2, h: 2, in: "\xff\xd8\xff\xda\x00\x02abc", err: "unexpected EOF"},
+		{name: "JPEG, marker in the scan", encoding: rfb.JPEG, w: 2, h: 2, in: "\xff\xd8\xff\xda\x00\x02a\xff\xd7\xff\xd8", err: "marker d8 in the scan"},
+		{name: "JPEG, no picture", encoding: rfb.JPEG, w: 2, h: 2, in: "\xff\xd8\xff\xda\x00\x02a\xff\xd9", err: "JPEG: "},
 		{name: "ZRLE raw", encoding: rfb.ZRLE, w: 2, h: 2, in: withLength(pack("\x00\x01\x02\x03\x04")), want: "12/34/"},
 		{name: "ZRLE solid", encoding: rfb.ZRLE, w: 2, h: 2, in: withLength(pack("\x01\x06")), want: "66/66/"},
 		{name: "ZRLE two colours", encoding: rfb.ZRLE, w: 3, h: 2, in: withLength(pack("\x02\x06\x07\x40\xa0")), want: "676/767/"},
@@ -197,6 +203,9 @@ func FuzzZRLE(f *testing.F) {
 }
 func FuzzTight(f *testing.F) {
 	fuzz(f, rfb.Tight, "\x80\x05", "\x00\x05\x06\x07\x01\x02\x03", "\x50\x01\x01\x05\x06\x55\x80", "\x60\x01\x02\x05\x06\x07\x02\x01\x00\x01\x01\x01", "\x01\x0e"+pack("\x01\x02\x03\x04\x05\x06"), "\x90\x03abc")
+}
+func FuzzJPEG(f *testing.F) {
+	fuzz(f, rfb.JPEG, "\xff\xd8\xff\xe0\x00\x04ab\xff\xda\x00\x02\xff\x00\xff\xd0\xff\xd9", "\xff\xd8\xff\xdb\x00\x02\xff\xc4\x00\x02\xff\xda\x00\x02\xff\xd8")
 }
 
 // Whatever a server says after its ServerInit, the viewer ends in peace.

@@ -10,15 +10,16 @@ import (
 // A Decoder turns rectangles into pixels. Its zlib streams go on from rectangle to rectangle, so a connection has one.
 type Decoder struct {
 	Map   [256][3]byte // red, green, blue of formats without true colour
-	JPEGs int          // pictures decoded
+	JPEGs int          // pictures decoded, of Tight and of JPEG
 
 	format rfb.PixelFormat
 	zlib   stream
 	zrle   stream
 	tight  [4]stream
+	tables [2][]byte // of the last picture of JPEG that had them: steps, Huffman tables
 }
 
-// JPEG counts the JPEG pictures within Tight in Client.Rects.
+// JPEG counts the JPEG pictures, also those within Tight, in Client.Rects.
 const JPEG int32 = 1 << 30
 
 // SetFormat says how pixels come from here on. f has passed Check.

@@ -1,10 +1,7 @@
 package rfbtest
 
 import (
-	"bytes"
 	"image"
-	"image/color"
-	"image/jpeg"
 
 	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/bridge/wire"
@@ -128,36 +125,5 @@ func (d *Decoder) tightBasic(r *wire.Reader, m frame.Image, rect image.Rectangle
 	}
 	if in != r {
 		s.end(r, in)
-	}
-}
-
-// jpegRect reads a JPEG picture. Its pixels take the loss of the viewer's format too, as in real viewers.
-func (d *Decoder) jpegRect(r *wire.Reader, m frame.Image, rect image.Rectangle) {
-	var s stream
-	s.feed(r, tightLength(r))
-	if r.Err() != nil {
-		return
-	}
-	head, err := jpeg.DecodeConfig(bytes.NewReader(s.in.Bytes()))
-	if err != nil {
-		r.Failf("JPEG: %v", err)
-		return
-	}
-	if head.Width != rect.Dx() || head.Height != rect.Dy() {
-		r.Failf("a JPEG picture of %d×%d for %d×%d", head.Width, head.Height, rect.Dx(), rect.Dy())
-		return
-	}
-	picture, err := jpeg.Decode(&s.in)
-	if err != nil {
-		r.Failf("JPEG: %v", err)
-		return
-	}
-	d.JPEGs++
-	for y := range rect.Dy() {
-		out := m.Row(rect.Min.Y+y, rect.Min.X, rect.Max.X)
-		for x := range rect.Dx() {
-			c := color.RGBAModel.Convert(picture.At(x, y)).(color.RGBA)
-			out[4*x], out[4*x+1], out[4*x+2] = c.B, c.G, c.R
-		}
 	}
 }

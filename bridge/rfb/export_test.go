@@ -21,3 +21,8 @@ func NewJPEG() JPEGEncoder { return &new(Encoder).jpeg }
 func AppendJPEG(e JPEGEncoder, dst []byte, img frame.Image, r image.Rectangle, quality int, sub Subsampling) []byte {
 	return e.append(dst, img, r, jpegQuality{uint8(quality), sub})
 }
+
+// JPEGLevel is what a quality level stands for.
+func JPEGLevel(level int) (quality int, sub Subsampling) {
+	return int(jpegLevels[level].quality), jpegLevels[level].sub
+}

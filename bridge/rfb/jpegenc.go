@@ -75,19 +75,25 @@ func (e *goJPEG) append(dst []byte, img frame.Image, r image.Rectangle, q jpegQu
 		for left := r.Min.X; left < r.Max.X; left += 16 {
 			pix, stride := e.unit(img, image.Rect(left, top, left+16, top+rows), r)
 			e.bits.out = slices.Grow(e.bits.out, 6*maxCoded+8)
+			right, below := left+8 < r.Max.X, top+8 < r.Max.Y // is the picture there
 			switch q.sub {
 			case Sub444:
 				e.convert444(pix, stride)
-				e.unit444(&y, &cb, &cr, left+8 < r.Max.X)
+				e.unit444(&y, &cb, &cr, right)
 			case Sub422:
 				e.convert422(pix, stride)
-				e.blocks(&e.luma[0], &y, &y)
-				e.blocks(&e.cb, &cb, &cr)
+				e.unitLuma(&e.luma[0], &y, right)
+				e.unitChroma(&cb, &cr)
 			default:
 				e.convert420(pix, stride)
-				e.blocks(&e.luma[0], &y, &y)
-				e.blocks(&e.luma[1], &y, &y)
-				e.blocks(&e.cb, &cb, &cr)
+				e.unitLuma(&e.luma[0], &y, right)
+				if below {
+					e.unitLuma(&e.luma[1], &y, right)
+				} else {
+					e.bits.blank(&y)
+					e.bits.blank(&y)
+				}
+				e.unitChroma(&cb, &cr)
 			}
 		}
 	}
@@ -111,12 +117,24 @@ func (e *goJPEG) unit(img frame.Image, unit, r image.Rectangle) (pix []byte, str
 	return e.edge[:], size
 }
 
-// blocks transforms and writes both blocks of a pair.
-func (e *goJPEG) blocks(p *pair, first, second *component) {
+// unitLuma transforms and writes two blocks of brightness. Where the second lies beyond the edge it is blank.
+func (e *goJPEG) unitLuma(p *pair, y *component, right bool) {
 	p.transform()
-	m, n := first.steps.nonzero(p)
-	e.bits.block(first, p, false, m)
-	e.bits.block(second, p, true, n)
+	m, n := y.steps.nonzero(p)
+	e.bits.block(y, p, false, m)
+	if right {
+		e.bits.block(y, p, true, n)
+	} else {
+		e.bits.blank(y)
+	}
+}
+
+// unitChroma transforms and writes the colours of a unit in which they share a pair.
+func (e *goJPEG) unitChroma(cb, cr *component) {
+	e.cb.transform()
+	m, n := cb.steps.nonzero(&e.cb)
+	e.bits.block(cb, &e.cb, false, m)
+	e.bits.block(cr, &e.cb, true, n)
 }
 
 // unit444 transforms and writes a unit in which each half has all three colours, and leaves the right half out if it

@@ -129,6 +129,12 @@ func (w *bitWriter) block(c *component, p *pair, second bool, nonzero uint64) {
 	}
 }
 
+// blank writes a block that nobody sees: like the one before, and of one brightness.
+func (w *bitWriter) blank(c *component) {
+	w.put(c.means[0])
+	w.put(c.rest[endOfBlock])
+}
+
 // put writes an entry of a table without a number.
 func (w *bitWriter) put(entry uint64) {
 	code, length := entry>>8, int(entry&0xff)

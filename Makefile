@@ -12,6 +12,7 @@ FUZZTIME ?= 20s
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOBUILD  = go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 TOOL     = go tool -modfile=.ci/tools/go.mod
+comma   := ,
 # Folders that begin with a dot are no part of ./..., so those with tests are looked up.
 CITESTS := $(patsubst %/,./%,$(sort $(dir $(wildcard .ci/*/*_test.go .ci/*/*/*_test.go))))
 
@@ -19,15 +20,16 @@ CITESTS := $(patsubst %/,./%,$(sort $(dir $(wildcard .ci/*/*_test.go .ci/*/*/*_t
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
 
-build: ## relayd, hostd and hostd-pam into bin/
+build: ## relayd, hostd and hostd-pam into bin/; TURBO=1 makes hostd with libjpeg-turbo
 	CGO_ENABLED=0 $(GOBUILD) -o bin/relayd ./relayd
-	CGO_ENABLED=0 $(GOBUILD) -o bin/hostd ./hostd
-	.ci/install build
+	.ci/install build $(if $(TURBO),turbo)
+	$(if $(TURBO),CGO_ENABLED=1 $(GOBUILD) -tags turbo$(comma)netgo$(comma)osusergo,CGO_ENABLED=0 $(GOBUILD)) -o bin/hostd ./hostd
 	CGO_ENABLED=1 $(GOBUILD) -o bin/hostd-pam ./hostd/pam
 
 test: ## every test; installs what is missing
-	.ci/install build demo test
+	.ci/install build turbo demo test
 	go test ./...
+	go test -tags turbo ./bridge/rfb
 	go test -p 1 -timeout 30m $(CITESTS)
 
 check: ## format, vet, staticcheck, imports, known vulnerabilities, units, fuzzing

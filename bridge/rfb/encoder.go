@@ -72,7 +72,7 @@ type Encoder struct {
 	open    []piece // of Tight: rectangles that may still grow
 	buf     []byte  // what is to be compressed, or a JPEG picture
 	deflate deflater
-	jpeg    goJPEG
+	jpeg    jpegEncoder
 }
 
 // Append encodes rects of img and appends them to b. The rectangles lie in img.Rect (what does not is left out) and become

@@ -251,7 +251,7 @@ func BenchmarkJPEGEncoder(b *testing.B) {
 			quality int
 			sub     string
 		}{{80, "4:2:0"}, {80, "4:2:2"}, {80, "4:4:4"}, {92, "4:4:4"}} {
-			for name, e := range map[string]rfb.JPEGEncoder{"go": rfb.NewGoJPEG()} {
+			for name, e := range map[string]rfb.JPEGEncoder{"go": rfb.NewGoJPEG(), "built-in": rfb.NewJPEG()} {
 				run(fmt.Sprintf("%s q%d %s", name, c.quality, c.sub), func(dst []byte) []byte {
 					return rfb.AppendJPEG(e, dst, img, img.Rect, c.quality, subsamplings[c.sub])
 				})

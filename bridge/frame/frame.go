@@ -58,6 +58,23 @@ type Copy struct {
 	To   image.Rectangle
 }
 
+// Source is the rectangle whose pixels To gets.
+func (c Copy) Source() image.Rectangle {
+	return image.Rectangle{Min: c.From, Max: c.From.Add(c.To.Size())}
+}
+
+// Move makes a copy within the image, as if all of its source were read before any of it is written. Both ends lie in m.Rect.
+func (m Image) Move(c Copy) {
+	src := c.Source()
+	first, step := 0, 1
+	if c.From.Y < c.To.Min.Y { // downwards: a row is read before it is written over
+		first, step = c.To.Dy()-1, -1
+	}
+	for i, y := 0, first; i < c.To.Dy(); i, y = i+1, y+step {
+		copy(m.Row(c.To.Min.Y+y, c.To.Min.X, c.To.Max.X), m.Row(src.Min.Y+y, src.Min.X, src.Max.X))
+	}
+}
+
 // MaxCursorSide is the largest side of a pointer shape, pixels.
 const MaxCursorSide = 256
 

@@ -121,6 +121,52 @@ func (r *Region) Without(s *Region) {
 	}
 }
 
+// AddCopied adds the cells that a copy within the picture takes something of s to: whatever of a cell lies in c.To and comes from
+// a cell of s. s is another region of the same size.
+func (r *Region) AddCopied(s *Region, c Copy) {
+	src := c.Source()
+	if c.To.Empty() || !c.To.In(r.Bounds()) || !src.In(r.Bounds()) {
+		return
+	}
+	d := c.To.Min.Sub(c.From)
+	right, rest := floor(d.X) // whole cells, and pixels more
+	sx0, sx1 := src.Min.X/Tile, (src.Max.X+Tile-1)/Tile
+	tx0, tx1 := c.To.Min.X/Tile, (c.To.Max.X+Tile-1)/Tile
+	for y := c.To.Min.Y / Tile; y*Tile < c.To.Max.Y; y++ {
+		y0, y1 := max(y*Tile, c.To.Min.Y)-d.Y, min((y+1)*Tile, c.To.Max.Y)-d.Y // of the source; in one row of cells, or two
+		upper := s.set[y0/Tile*s.words:][:s.words]
+		lower := s.set[(y1-1)/Tile*s.words:][:s.words]
+		for w := tx0 / 64; w*64 < tx1; w++ {
+			from := w*64 - right // the source's cell that comes to the word's first
+			bits := window(upper, lower, sx0, sx1, from)
+			if rest != 0 {
+				bits |= window(upper, lower, sx0, sx1, from-1)
+			}
+			r.set[y*r.words+w] |= bits & mask(w, tx0, tx1)
+		}
+	}
+}
+
+// floor divides pixels into whole cells and what is left of one, which is not negative.
+func floor(n int) (cells, rest int) {
+	rest = (n%Tile + Tile) % Tile
+	return (n - rest) / Tile, rest
+}
+
+// window is the 64 cells from that one on, which may lie left of the picture, of two rows put together; only those from lo to
+// hi-1 count.
+func window(a, b []uint64, lo, hi, from int) uint64 {
+	w := from >> 6 // rounded down, also where from is negative
+	shift := from & 63
+	word := func(w int) uint64 {
+		if w < 0 || w >= len(a) {
+			return 0
+		}
+		return (a[w] | b[w]) & mask(w, lo, hi)
+	}
+	return word(w)>>shift | word(w+1)<<(64-shift) // a shift by 64 leaves nothing
+}
+
 // Set makes r equal to s.
 func (r *Region) Set(s *Region) {
 	r.size, r.words, r.rows = s.size, s.words, s.rows

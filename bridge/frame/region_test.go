@@ -162,3 +162,79 @@ func TestSolidRepeatsOneRow(t *testing.T) {
 		t.Fatalf("% x", got)
 	}
 }
+
+// What is copied is found again where it comes to, for copies of every direction and place.
+func TestRegionAddCopiedAgainstPixels(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for _, size := range []image.Point{{1100, 70}, {2100, 40}, {50, 90}} {
+		for range 100 {
+			src := NewRegion(size)
+			for range 1 + rnd.IntN(3) {
+				at := image.Pt(rnd.IntN(size.X), rnd.IntN(size.Y))
+				src.Add(image.Rectangle{Min: at, Max: at.Add(image.Pt(1+rnd.IntN(100), 1+rnd.IntN(20)))})
+			}
+			c := randomCopy(rnd, size)
+			got, want := NewRegion(size), NewRegion(size)
+			got.AddCopied(src, c)
+			d := c.To.Min.Sub(c.From)
+			for p := range covered(src) {
+				if q := p.Add(d); p.In(c.Source()) {
+					want.Add(image.Rectangle{Min: q, Max: q.Add(image.Pt(1, 1))})
+				}
+			}
+			missing := NewRegion(size)
+			missing.Set(want)
+			missing.Without(got)
+			if !missing.Empty() {
+				t.Fatalf("%+v of %v: %v are missing", c, src.AppendRects(nil), missing.AppendRects(nil))
+			}
+			// No more than a cell beside what is meant, where a cell of the source lies only partly in it.
+			for _, r := range want.AppendRects(nil) {
+				want.Add(r.Inset(-Tile))
+			}
+			got.Without(want)
+			if !got.Empty() {
+				t.Fatalf("%+v of %v: %v are too many", c, src.AppendRects(nil), got.AppendRects(nil))
+			}
+		}
+	}
+	r := NewRegion(image.Pt(100, 100))
+	s := NewRegion(image.Pt(100, 100))
+	s.Add(s.Bounds())
+	for _, c := range []Copy{{}, {image.Pt(0, 0), image.Rect(90, 0, 101, 10)}, {image.Pt(-1, 0), image.Rect(10, 0, 20, 10)}, {image.Pt(0, 95), image.Rect(10, 0, 20, 10)}} {
+		if r.AddCopied(s, c); !r.Empty() {
+			t.Errorf("%+v, which is none, copies", c)
+		}
+	}
+}
+
+// randomCopy is a copy within a picture of that size; its ends often overlap.
+func randomCopy(rnd *rand.Rand, size image.Point) Copy {
+	w, h := 1+rnd.IntN(size.X), 1+rnd.IntN(size.Y)
+	at := func() image.Point { return image.Pt(rnd.IntN(size.X-w+1), rnd.IntN(size.Y-h+1)) }
+	to := at()
+	return Copy{From: at(), To: image.Rectangle{Min: to, Max: to.Add(image.Pt(w, h))}}
+}
+
+func TestMoveOverlaps(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	m := New(image.Rect(0, 0, 40, 30))
+	for i := range m.Pix {
+		m.Pix[i] = byte(rnd.Uint32())
+	}
+	for range 200 {
+		c := randomCopy(rnd, m.Rect.Max)
+		want := New(m.Rect)
+		copy(want.Pix, m.Pix)
+		for y := range c.To.Dy() {
+			copy(want.Row(c.To.Min.Y+y, c.To.Min.X, c.To.Max.X), m.Row(c.From.Y+y, c.From.X, c.From.X+c.To.Dx()))
+		}
+		before := m.Pix
+		m.Pix = append([]byte(nil), m.Pix...)
+		m.Move(c)
+		if string(m.Pix) != string(want.Pix) {
+			t.Fatalf("%+v", c)
+		}
+		m.Pix = append(before[:0], m.Pix...)
+	}
+}

@@ -26,13 +26,14 @@ func (v *viewer) compose(u *update, now time.Time) (sent bool, err error) {
 	changed.Reset(u.size)
 	v.drawPages(u, now, changed)
 	cursorBox := v.moveCursor(u, p, changed)
-	if !v.take(u, p, changed) {
+	if !v.take(u, p, changed, cursorBox) {
 		return true, nil // the scene has changed: again, with the new one
 	}
 	s.first.Reset()
 	s.own.Reset()
 	s.parts = s.parts[:0]
 	v.announce(u) // before any pixels: TigerVNC decodes them in the cursor's pixel format if the cursor comes behind
+	v.appendCopies()
 	v.encodePages(u)
 	v.encodeBase(u, p, cursorBox)
 	if p != nil {
@@ -84,18 +85,24 @@ func (v *viewer) moveCursor(u *update, p *picture, changed *frame.Region) image.
 	return image.Rectangle{}
 }
 
-// take moves into s.work what is to be sent: what the client lacks and has asked for. It says no when the scene is not
+// take moves into s.copies and s.work what is to be sent: what the client lacks and has asked for. It says no when the scene is not
 // u's any more, or the damage is of a later picture than p.
-func (v *viewer) take(u *update, p *picture, changed *frame.Region) bool {
+func (v *viewer) take(u *update, p *picture, changed *frame.Region, cursorBox image.Rectangle) bool {
 	s := &v.send
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.dirty.Union(changed)
 	if v.scene != u.scene || p != nil && v.from != nil && v.from != p {
+		v.dirty.Add(cursorBox)
 		return false
 	}
 	u.area = v.area
 	v.answered()
+	if p == nil && u.scene.desk != nil {
+		v.takePages(u)
+		return true
+	}
+	v.takeCopies(u)
 	if u.area == v.dirty.Bounds() {
 		s.work.Set(&v.dirty)
 		v.dirty.Clear()
@@ -114,6 +121,20 @@ func (v *viewer) take(u *update, p *picture, changed *frame.Region) bool {
 		s.work.Set(&s.part)
 	}
 	return true
+}
+
+// takePages is take while the memory is the worker's: only what pages cover can be sent. What else is dirty stays so, since copies
+// may come that read it. Those that wait go on waiting: they will find the pages in s.notDesk. v.mu is held.
+func (v *viewer) takePages(u *update) {
+	s := &v.send
+	s.copies = s.copies[:0]
+	s.work.Reset(u.size)
+	for i := range s.overlays {
+		if o := &s.overlays[i]; o.page != nil {
+			v.dirty.Split(o.image.Rect.Intersect(u.area), &s.part)
+			s.work.Union(&s.part)
+		}
+	}
 }
 
 // firstOf cuts a list of rectangles off after so many pixels, in a rectangle between two rows of tiles.
@@ -158,6 +179,7 @@ func (v *viewer) encodeOwn(u *update, img frame.Image) {
 	s.rects = s.part.AppendRects(s.rects[:0])
 	v.cache.own(&s.own, u.caps.Params(u.format, true), img, s.rects)
 	s.lossy.Without(&s.part)
+	s.notDesk.Union(&s.part)
 }
 
 // encodeBase encodes what lies below the pages: the desktop and its cursor, or the background.
@@ -168,10 +190,7 @@ func (v *viewer) encodeBase(u *update, p *picture, cursorBox image.Rectangle) {
 		v.encodeOwn(u, v.background(image.Rectangle{Max: u.size}))
 		return
 	}
-	if p == nil { // not now
-		v.mu.Lock()
-		v.add(&s.work)
-		v.mu.Unlock()
+	if p == nil { // not now; see takePages
 		return
 	}
 	whole := image.Rectangle{Max: u.size}
@@ -233,6 +252,7 @@ func (v *viewer) encodeDesk(u *update, p *picture, desk frame.Image, lossless bo
 		e := v.cache.encode(p, p.sequence, &s.part, params, desk, &s.rects)
 		s.parts = append(s.parts, e)
 		s.lossy.Without(&s.part)
+		s.notDesk.Without(&s.part)
 		for _, r := range e.batch.Lossy {
 			s.lossy.Add(r)
 		}

@@ -83,7 +83,7 @@ func (d *desk) join(v *viewer) {
 	if p := d.picture; p != nil {
 		if p.sequence > 0 {
 			v.mu.Lock()
-			v.from = p
+			v.begin(p) // what was sent before may lack what has changed since
 			v.mu.Unlock()
 		}
 		p.look()

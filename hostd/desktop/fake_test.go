@@ -1,6 +1,7 @@
 package desktop
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"image"
@@ -62,6 +63,7 @@ type fakeWorker struct {
 
 	mu       sync.Mutex // guards what follows
 	screen   frame.Image
+	copies   []frame.Copy
 	damage   []image.Rectangle
 	told     bool
 	grabs    int
@@ -371,7 +373,10 @@ func (w *fakeWorker) serve() {
 
 // frame answers a Grab. w.mu is held.
 func (w *fakeWorker) frame() {
-	f := ipc.Frame{Sequence: w.sequence, Rects: w.damage}
+	if len(w.copies) > 0 {
+		w.copy()
+	}
+	f := ipc.Frame{Sequence: w.sequence, Copies: w.copies, Rects: w.damage}
 	w.sequence++
 	for _, r := range w.damage {
 		f.Captured += uint32(r.Dx() * r.Dy())
@@ -380,7 +385,26 @@ func (w *fakeWorker) frame() {
 		}
 	}
 	w.conn.SendPacket(f.AppendTo(nil)) // nobody hears it when the test is over
-	w.damage, w.told = w.damage[:0], false
+	w.copies, w.damage, w.told = w.copies[:0], w.damage[:0], false
+}
+
+// copy makes the copies in the memory, and damage of what is still not the screen.
+func (w *fakeWorker) copy() {
+	mem := frame.Image{Pix: w.mem, Stride: w.size.X * frame.BytesPerPixel, Rect: image.Rectangle{Max: w.size}}
+	for _, c := range w.copies {
+		mem.Move(c)
+	}
+	for y := range w.size.Y {
+		for x := 0; x < w.size.X; x += 32 {
+			end := min(x+32, w.size.X)
+			if !bytes.Equal(mem.Row(y, x, end), w.screen.Row(y, x, end)) {
+				w.damage = append(w.damage, image.Rect(x, y, end, y+1))
+			}
+		}
+	}
+	if most := ipc.MaxRects - len(w.copies); len(w.damage) > most {
+		w.damage = append(w.damage[:0], w.screen.Rect)
+	}
 }
 
 // fill is for the screen before anybody sees it.

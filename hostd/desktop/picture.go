@@ -43,7 +43,7 @@ type picture struct {
 	last     time.Time
 
 	frame  ipc.Frame    // owned by receiveLoop
-	change frame.Region // owned by receiveLoop: what the frame changed
+	change frame.Region // owned by receiveLoop: what the frame changed, but for its copies
 }
 
 // openPicture maps the memory of a Desktop message. It closes the files.
@@ -175,9 +175,6 @@ func (p *picture) took(packet []byte) error {
 	d.cache.stats.captures.Add(1)
 	d.cache.stats.captured.Add(uint64(p.frame.Captured))
 	p.change.Reset(p.image.Rect.Max)
-	for _, c := range p.frame.Copies {
-		p.change.Add(c.To)
-	}
 	for _, r := range p.frame.Rects {
 		p.change.Add(r)
 	}
@@ -196,8 +193,11 @@ func (p *picture) took(packet []byte) error {
 		d.recent[1].Reset(p.change.Size())
 	}
 	d.recent[0].Union(&p.change)
+	for _, c := range p.frame.Copies {
+		d.recent[0].Add(c.To)
+	}
 	for _, v := range d.viewers {
-		v.damage(p, &p.change)
+		v.damage(p, p.frame.Copies, &p.change)
 	}
 	p.look()
 	return nil

@@ -57,7 +57,7 @@ func rests(t testing.TB, s *server, n int) {
 func (v *viewer) rests() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.asked && v.dirty.Empty() && !v.coarse.Load() && v.scene.desk != nil
+	return v.asked && v.dirty.Empty() && len(v.copies) == 0 && !v.coarse.Load() && v.scene.desk != nil
 }
 
 // shows waits until a viewer's picture is the screen, but for cells in except.
@@ -441,6 +441,9 @@ func frames(encodings ...int32) func(testing.TB) {
 	return func(tb testing.TB) {
 		p, viewers := bench(tb, image.Pt(1920, 1080), 2, encodings...)
 		f := ipc.Frame{Rects: []image.Rectangle{image.Rect(100, 100, 400, 160), image.Rect(900, 700, 1000, 720)}}
+		if slices.Contains(encodings, rfb.CopyRect) {
+			f.Copies = []frame.Copy{{From: image.Pt(0, 20), To: image.Rect(0, 0, 1000, 900)}, {From: image.Pt(900, 3), To: image.Rect(905, 7, 1300, 400)}}
+		}
 		packet := f.AppendTo(nil)
 		if b, ok := tb.(*testing.B); ok {
 			oneFrame(tb, p, packet, viewers)
@@ -461,7 +464,9 @@ func frames(encodings ...int32) func(testing.TB) {
 
 // A frame takes no memory once the first ones have been sent.
 func TestFrameAllocations(t *testing.T) {
-	for name, list := range map[string][]int32{"Tight": {rfb.Tight}, "ZRLE": {rfb.ZRLE}, "Raw": {rfb.Raw}, "Hextile": {rfb.Hextile}} {
+	for name, list := range map[string][]int32{
+		"Tight": {rfb.Tight}, "ZRLE": {rfb.ZRLE}, "Raw": {rfb.Raw}, "Hextile": {rfb.Hextile}, "CopyRect": {rfb.ZRLE, rfb.CopyRect},
+	} {
 		t.Run(name, func(t *testing.T) { frames(list...)(t) })
 	}
 }
@@ -470,6 +475,7 @@ func BenchmarkFrame(b *testing.B) {
 	b.Run("Tight", func(b *testing.B) { frames(rfb.Tight)(b) })
 	b.Run("ZRLE", func(b *testing.B) { frames(rfb.ZRLE)(b) })
 	b.Run("Raw", func(b *testing.B) { frames(rfb.Raw)(b) })
+	b.Run("CopyRect", func(b *testing.B) { frames(rfb.Raw, rfb.CopyRect)(b) })
 }
 
 func TestFirstOf(t *testing.T) {

@@ -17,6 +17,7 @@ var errManyRects = errors.New("an update of more rectangles than can be counted"
 type sender struct {
 	stream   rfb.StreamState
 	lossy    frame.Region // what the client has with losses
+	notDesk  frame.Region // where the client has a page, the cursor or the background
 	overlays [maxPages]overlay
 	drawn    time.Time // when a page was drawn last
 	cursor   drawnCursor
@@ -24,9 +25,10 @@ type sender struct {
 	ground   frame.Image // the background, as wide as the picture
 	said     said
 
+	copies           []frame.Copy // of this update
 	work, part, rest frame.Region
 	rects, cut       []image.Rectangle
-	first            rfb.Batch // cursor and name, before any pixels: see rfb.AppendCursor
+	first            rfb.Batch // cursor and name, before any pixels: see rfb.AppendCursor; and then the copies
 	own              rfb.Batch // pages, background, cursors: of this viewer alone
 	head             []byte
 	parts            []*encoding
@@ -93,6 +95,7 @@ func (v *viewer) step(now time.Time) (more bool, wait time.Duration, err error) 
 			return false, wait, nil
 		}
 		v.full, v.nextFull = false, now.Add(fullTime)
+		v.drawCopies()
 		v.dirty.Add(v.area)
 	}
 	asked := v.asked
@@ -133,10 +136,12 @@ func (v *viewer) resize(u *update, size image.Point) error {
 	v.size = size
 	v.dirty.Reset(size)
 	v.dirty.Add(v.dirty.Bounds())
+	v.copies = v.copies[:0]
 	v.answered()
 	v.mu.Unlock()
 	u.size = size
 	v.send.lossy.Reset(size)
+	v.send.notDesk.Reset(size)
 	v.send.cursor.box = image.Rectangle{}
 	if !u.caps.DesktopSize {
 		return v.writeLayout(u, rfb.ReasonServer, rfb.ResultOK)

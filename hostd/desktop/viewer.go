@@ -60,6 +60,8 @@ type viewer struct {
 	area     image.Rectangle // of the requests not yet answered
 	full     bool            // of them, one was not incremental
 	dirty    frame.Region    // what the client's picture lacks
+	copies   []frame.Copy    // and what it can get by copying before, in order; see copies.go
+	spare    frame.Region    // scratch memory
 	from     *picture        // the latest that damage came from; nil: none since the scene has changed
 	scene    *scene
 	anew     bool // the client has to be told cursor and name again
@@ -80,6 +82,7 @@ func newViewer(conn net.Conn, size image.Point, c *cache, painter *form.Painter)
 	v.dirty.Reset(size)
 	v.dirty.Add(v.dirty.Bounds())
 	v.send.lossy.Reset(size)
+	v.send.notDesk.Reset(size)
 	return v
 }
 
@@ -113,16 +116,26 @@ func (v *viewer) wakeUp() {
 	}
 }
 
-// damage notes what changed with a frame of p. The desk's mutex is held.
-func (v *viewer) damage(p *picture, change *frame.Region) {
+// damage notes what changed with a frame of p: first the copies, in order, then the change. The desk's mutex is held.
+func (v *viewer) damage(p *picture, copies []frame.Copy, change *frame.Region) {
 	v.mu.Lock()
 	if v.from != p { // also what it does not cover
-		v.from = p
-		v.dirty.Add(v.dirty.Bounds())
+		v.begin(p)
+	} else {
+		for _, c := range copies {
+			v.copied(c, change.Size())
+		}
 	}
 	v.add(change)
 	v.mu.Unlock()
 	v.wakeUp()
+}
+
+// begin says that damage comes from p from now on, or from none that is known: the client has nothing of it yet. v.mu is held.
+func (v *viewer) begin(p *picture) {
+	v.from = p
+	v.dirty.Add(v.dirty.Bounds())
+	v.copies = v.copies[:0]
 }
 
 // add puts a region of a picture, whatever its size, into dirty. v.mu is held.
@@ -142,8 +155,7 @@ func (v *viewer) show(s *scene) {
 	old := v.scene
 	v.scene = s
 	if s.desk != old.desk {
-		v.dirty.Add(v.dirty.Bounds())
-		v.from = nil
+		v.begin(nil)
 	}
 	v.mu.Unlock()
 	if s.desk != old.desk {

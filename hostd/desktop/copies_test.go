@@ -199,6 +199,7 @@ func randomFrame(rnd *rand.Rand, img frame.Image) (f ipc.Frame) {
 // ask for parts, have pages and cursors drawn over what is copied, have another size, or cannot copy.
 func TestCopiesAgainstMemory(t *testing.T) {
 	size := image.Pt(300, 220) // cells cut at both edges
+	copies := map[string]int{}
 	for seed := range uint64(2) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 1))
@@ -252,12 +253,14 @@ func TestCopiesAgainstMemory(t *testing.T) {
 				}
 			}
 			for _, c := range clients {
-				copies := c.rects[rfb.CopyRect]
-				if able := c.name != "no CopyRect" && c.name != "another size"; able != (copies > 10) {
-					t.Errorf("%s: %d copies in %d updates", c.name, copies, c.updates)
-				}
+				copies[c.name] += c.rects[rfb.CopyRect]
 			}
 		})
+	}
+	for name, n := range copies {
+		if able := name != "no CopyRect" && name != "another size"; able != (n > 0) {
+			t.Errorf("%s: %d copies", name, n)
+		}
 	}
 }
 

@@ -49,6 +49,42 @@ func BenchmarkGrab(b *testing.B) {
 	}
 }
 
+// The search alone, in all of a large screen: where nothing has changed, where everything has and nothing has moved, and where a page
+// has scrolled and is moved back.
+func BenchmarkMotion(b *testing.B) {
+	bounds := image.Rect(0, 0, 1920, 1080)
+	was, other, film := frame.New(bounds), frame.New(bounds), frame.New(bounds)
+	photo(was, bounds, 1)
+	photo(other, bounds, 2)
+	photo(film, bounds, 1)
+	photo(film, image.Rect(300, 200, 1580, 920), 3)
+	down, up := clone(was), clone(was)
+	down.Move(frame.Copy{To: image.Rect(0, 48, 1920, 1080)})
+	up.Move(frame.Copy{From: image.Pt(0, 48), To: image.Rect(0, 0, 1920, 1032)})
+	for _, c := range []struct {
+		name string
+		now  []frame.Image
+	}{
+		{"nothing changed", []frame.Image{was}},
+		{"a film", []frame.Image{part(film, image.Rect(300, 200, 1580, 920))}},
+		{"everything changed", []frame.Image{other}},
+		{"scrolled", []frame.Image{down, up}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			img := clone(was)
+			var m motion
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				m.begin(img)
+				m.scroll(c.now[i%len(c.now)])
+			}
+			if moves := len(m.copies) > 0; moves != (len(c.now) > 1) {
+				b.Errorf("%+v", m.copies)
+			}
+		})
+	}
+}
+
 // The comparison alone: pictures that are the same, and pictures that are not.
 func BenchmarkDiff(b *testing.B) {
 	bounds := image.Rect(0, 0, 1920, 1080)

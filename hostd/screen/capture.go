@@ -33,6 +33,11 @@ type capturer struct {
 	areas  []image.Rectangle
 	cells  *frame.Region // areas, when there are many
 	diff   differ
+	motion motion
+	read   func([]moved) []moved // gives the windows that have moved since its last call; nil: unknown
+	moved  []moved
+	full   bool          // what moved does not matter
+	now    []frame.Image // the areas, as they were read
 
 	seg     shm.Seg // 0: pixels come with GetImage
 	mem     []byte  // of seg
@@ -125,6 +130,7 @@ func (c *capturer) damaged() (seq uint16, err error) {
 			c.areas = append(c.areas, a)
 		}
 	}
+	c.areas = stack(c.areas)
 	if len(c.areas) > manyAreas {
 		c.areas = merge(c.cells, c.areas)
 	}
@@ -139,14 +145,17 @@ func (c *capturer) everything() (seq uint16, err error) {
 	return seq, err
 }
 
-// capture brings img up to date in the areas and appends what has changed in it to rects.
-func (c *capturer) capture(img frame.Image, rects []image.Rectangle) ([]image.Rectangle, error) {
+// capture brings img up to date in the areas and appends what has changed in it to rects: after c.motion.copies, which are empty if
+// the capture is a full one.
+func (c *capturer) capture(img frame.Image, full bool, rects []image.Rectangle) ([]image.Rectangle, error) {
 	if c.d.format.colours != nil {
 		if err := c.d.format.readColours(c.d.x, c.d.screen.DefaultColormap, len(c.d.format.colours)); err != nil {
 			return rects, err
 		}
 	}
 	c.diff.begin(img, rects)
+	c.motion.begin(img)
+	c.full = full
 	var err error
 	if c.seg != 0 {
 		err = c.shared()
@@ -186,6 +195,7 @@ func (c *capturer) shared() error {
 	if err != nil {
 		return err
 	}
+	c.move()
 	offset = 0
 	for _, a := range c.areas {
 		n := c.d.format.stride(a.Dx()) * a.Dy()
@@ -193,6 +203,32 @@ func (c *capturer) shared() error {
 		offset += n
 	}
 	return nil
+}
+
+// move looks for what has moved. All areas are in the segment: what comes from one may have gone to another. Pixels that are to
+// be converted are not looked at.
+func (c *capturer) move() {
+	c.moved = c.moved[:0]
+	if c.read != nil {
+		c.moved = c.read(c.moved)
+	}
+	if c.full || !c.d.format.native {
+		return
+	}
+	c.now = c.now[:0]
+	offset := 0
+	for _, a := range c.areas {
+		stride := c.d.format.stride(a.Dx())
+		n := stride * a.Dy()
+		c.now = append(c.now, frame.Image{Pix: c.mem[offset : offset+n], Stride: stride, Rect: a})
+		offset += n
+	}
+	for _, w := range c.moved {
+		c.motion.window(w, c.now)
+	}
+	for _, a := range c.now {
+		c.motion.scroll(a)
+	}
 }
 
 // plain reads the areas through the connection, in bands.
@@ -247,6 +283,25 @@ func (c *capturer) captured() uint32 {
 	return uint32(n)
 }
 
+// stack joins areas that lie on each other and are as wide: the server cuts all that lies beside something else. They do not
+// overlap, before and after.
+func stack(areas []image.Rectangle) []image.Rectangle {
+	n := 0
+	for _, a := range areas {
+		joined := false
+		for i := n - 1; i >= max(n-manyAreas, 0) && !joined; i-- {
+			if b := &areas[i]; b.Max.Y == a.Min.Y && b.Min.X == a.Min.X && b.Max.X == a.Max.X {
+				b.Max.Y, joined = a.Max.Y, true
+			}
+		}
+		if !joined {
+			areas[n] = a
+			n++
+		}
+	}
+	return areas[:n]
+}
+
 // manyAreas is the number of areas above which they are made fewer: each costs about as much as 25,000 pixels.
 const manyAreas = 16
 
@@ -281,9 +336,9 @@ func merge(cells *frame.Region, areas []image.Rectangle) []image.Rectangle {
 	return areas
 }
 
-// fewer makes a list that a Frame can carry.
+// fewer makes a list that a Frame can carry beside its copies.
 func fewer(cells *frame.Region, rects []image.Rectangle) []image.Rectangle {
-	if len(rects) <= ipc.MaxRects {
+	if len(rects) <= ipc.MaxRects-mostCopies {
 		return rects
 	}
 	return merge(cells, rects)

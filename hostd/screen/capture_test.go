@@ -90,7 +90,7 @@ func TestSizeThereAndBack(t *testing.T) {
 		p.check(err)
 		defer c.close()
 		c.areas = []image.Rectangle{image.Rect(600, 400, 650, 440)} // 10 pixels of it were there before
-		if _, err := c.capture(frame.New(image.Rect(0, 0, 650, 480)), nil); !errors.Is(err, errResized) {
+		if _, err := c.capture(frame.New(image.Rect(0, 0, 650, 480)), false, nil); !errors.Is(err, errResized) {
 			t.Errorf("%q: %v", args, err)
 		}
 	}

@@ -191,7 +191,7 @@ func (d *display) extension(name string) (bool, error) {
 // listen asks for the events of the root window.
 func (d *display) listen() error {
 	err := xproto.ChangeWindowAttributesChecked(d.x, d.root, xproto.CwEventMask,
-		[]uint32{xproto.EventMaskStructureNotify}).Check()
+		[]uint32{xproto.EventMaskStructureNotify | xproto.EventMaskSubstructureNotify}).Check()
 	if err != nil {
 		return err
 	}

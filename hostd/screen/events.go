@@ -11,7 +11,7 @@ import (
 // genericEvent is the one event type that is longer than 32 bytes.
 const genericEvent = 35
 
-// configureNotify says that a window, here the root window, has another size.
+// configureNotify says that a window, the root or one of its own, has another size or place.
 const configureNotify = 22
 
 // pending is what has happened on the display since it was last asked. The X connection's reader fills it and never
@@ -26,6 +26,7 @@ type pending struct {
 	major   map[string]byte
 	quiet   bool // pointer moves do not wake
 	what    happened
+	windows windows
 	foreign func(e []byte) // gets the events that are not the screen's
 }
 
@@ -63,6 +64,9 @@ func (p *pending) event(e []byte) {
 		p.what.cursor = true
 	case code == configureNotify && le.Uint32(e[8:]) == p.root:
 		p.what.size = image.Pt(int(le.Uint16(e[20:])), int(le.Uint16(e[22:])))
+	case (code == configureNotify || code == destroyNotify || code == reparentNotify) && le.Uint32(e[4:]) == p.root:
+		p.windows.event(e)
+		wake = false // damage will
 	case code == genericEvent && e[1] == p.major["XInputExtension"] && p.major["XInputExtension"] != 0:
 		wake = !p.what.moved && !p.quiet
 		p.what.moved = !p.quiet
@@ -87,6 +91,13 @@ func (p *pending) take() happened {
 	h := p.what
 	p.what = happened{}
 	return h
+}
+
+// read says that the picture has been read, and appends the windows that have moved since it was before.
+func (p *pending) read(dst []moved) []moved {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.windows.read(dst)
 }
 
 // dealt says that the damage up to a request has been taken out of the server. The caller has had the server's answer to it, so

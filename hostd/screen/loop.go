@@ -43,6 +43,7 @@ func (w *worker) loop(ctx context.Context) error {
 	if v.cap, err = newCapturer(w.d, w.log, w.greeter.still); err != nil {
 		return v.verdict(err)
 	}
+	v.cap.read = w.pending.read
 	defer v.cap.close()
 	defer v.drop()
 	v.timer = time.NewTimer(time.Hour)
@@ -242,7 +243,7 @@ func (v *viewing) pointed(at image.Point) {
 func (v *viewing) grab(full bool) error {
 	v.told = false
 	v.frame.Sequence++
-	v.frame.Captured, v.frame.Rects = 0, v.frame.Rects[:0]
+	v.frame.Captured, v.frame.Copies, v.frame.Rects = 0, nil, v.frame.Rects[:0]
 	if v.pic.img.Rect.Max != v.d.size { // of before a resize; its other end forgets it soon
 		v.send(v.frame.AppendTo(v.packet[:0]))
 		return nil
@@ -265,7 +266,8 @@ func (v *viewing) grab(full bool) error {
 	} else {
 		v.pointed(at)
 	}
-	v.frame.Rects, err = v.cap.capture(v.pic.img, v.frame.Rects)
+	v.frame.Rects, err = v.cap.capture(v.pic.img, full, v.frame.Rects)
+	v.frame.Copies = v.cap.motion.copies
 	again := false
 	switch {
 	case errors.Is(err, errResized):

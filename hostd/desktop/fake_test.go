@@ -276,23 +276,12 @@ func (h *fakeHost) lease() {
 
 // desktop gives out a new memory and picture socket.
 func (h *fakeHost) desktop(size image.Point) {
-	fd, err := unix.MemfdCreate("frame", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	f := os.NewFile(uintptr(fd), "frame")
-	defer f.Close()
 	stride := size.X * frame.BytesPerPixel
-	if err := f.Truncate(int64(stride * size.Y)); err != nil {
-		h.t.Fatal(err)
-	}
-	mem, err := unix.Mmap(fd, 0, stride*size.Y, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	f, mem, err := memory(stride * size.Y)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL); err != nil {
-		h.t.Fatal(err)
-	}
+	defer f.Close()
 	a, b, err := ipc.Pair()
 	if err != nil {
 		h.t.Fatal(err)
@@ -310,6 +299,24 @@ func (h *fakeHost) desktop(size image.Point) {
 	go w.serve()
 	h.send(ipc.TypeDesktop, ipc.Desktop{Number: 1, Size: size, Stride: stride, Name: "the desktop"}, f, b)
 	b.Close()
+}
+
+// memory makes a frame memory and maps it.
+func memory(size int) (*os.File, []byte, error) {
+	fd, err := unix.MemfdCreate("frame", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := os.NewFile(uintptr(fd), "frame")
+	if err := f.Truncate(int64(size)); err != nil {
+		return nil, nil, err
+	}
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
+	return f, mem, err
 }
 
 // with runs f under the host's lock.

@@ -23,6 +23,7 @@ const (
 	lookStrips = 24
 	lookRows   = 16  // rows by which strips, columns and windows are judged
 	probes     = 256 // rows of an area that are looked for, about
+	mostAlike  = 8   // rows of which there are more say nothing
 	reach      = 128 // rows above and below an area from where something may have come
 )
 
@@ -36,7 +37,8 @@ type motion struct {
 	copies []frame.Copy
 
 	before, now []uint64 // hashes of rows
-	table       []int32  // of before, by hash: 1 + index, negative when rows are equal; 0: free
+	table       []int32  // of before, by hash: 1 + index of the last such row; 0: free
+	same        []int32  // 1 + index of the row before that has the same hash; 0: none
 	votes       []int32  // for a distance
 	gain        []int32  // of columns
 }
@@ -228,17 +230,16 @@ func hash(p *[64]byte) uint64 {
 }
 
 // vote gives the distance, downwards, by which most rows that have changed have moved; 0: few of them agree. The first row of
-// m.now, which has every step-th, is at index first of m.before. Rows of which there were several say nothing.
+// m.now, which has every step-th, is at index first of m.before. A row votes for every place that it may come from: lines of a text
+// are repeated.
 func (m *motion) vote(first, step int) int {
 	size := 1 << bits.Len(uint(2*len(m.before)))
 	m.table = cleared(m.table, size)
+	m.same = m.same[:0]
 	for i, h := range m.before {
 		slot := m.slot(h)
-		if m.table[slot] != 0 {
-			m.table[slot] = -1 - int32(i)
-		} else {
-			m.table[slot] = int32(i) + 1
-		}
+		m.same = append(m.same, m.table[slot])
+		m.table[slot] = int32(i) + 1
 	}
 	m.votes = cleared(m.votes, 2*len(m.before))
 	best, most := 0, int32(leastRows-1)
@@ -247,14 +248,20 @@ func (m *motion) vote(first, step int) int {
 		if h == m.before[first+i] {
 			continue
 		}
-		at := m.table[m.slot(h)]
-		if at <= 0 {
+		last := m.table[m.slot(h)]
+		alike := 0
+		for at := last; at > 0 && alike <= mostAlike; at = m.same[at-1] {
+			alike++
+		}
+		if alike > mostAlike {
 			continue
 		}
-		by := first + i - int(at-1)
-		v := &m.votes[by+len(m.before)]
-		if *v++; *v > most {
-			best, most = by, *v
+		for at := last; at > 0; at = m.same[at-1] {
+			by := first + i - int(at-1)
+			v := &m.votes[by+len(m.before)]
+			if *v++; *v > most {
+				best, most = by, *v
+			}
 		}
 	}
 	return best
@@ -264,11 +271,7 @@ func (m *motion) vote(first, step int) int {
 func (m *motion) slot(h uint64) int {
 	last := len(m.table) - 1
 	for slot := int(h) & last; ; slot = (slot + 1) & last {
-		at := m.table[slot]
-		if at < 0 {
-			at = -at
-		}
-		if at == 0 || m.before[at-1] == h {
+		if at := m.table[slot]; at == 0 || m.before[at-1] == h {
 			return slot
 		}
 	}

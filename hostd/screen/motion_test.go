@@ -34,6 +34,15 @@ func lines(img frame.Image, r image.Rectangle, pitch int, seed uint64) {
 	}
 }
 
+// repeated is lines of which every fifteenth is the same.
+func repeated(img frame.Image, r image.Rectangle, _ uint64) {
+	all := frame.New(image.Rect(r.Min.X, 0, r.Max.X, 300))
+	lines(all, all.Rect, 20, 9)
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		copy(img.Row(y, r.Min.X, r.Max.X), all.Row(y%300, r.Min.X, r.Max.X))
+	}
+}
+
 // photo fills a rectangle with something that is nowhere the same.
 func photo(img frame.Image, r image.Rectangle, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 0))
@@ -110,6 +119,7 @@ func TestMotionFindsScrolling(t *testing.T) {
 		{"a terminal by a line", image.Rect(37, 51, 677, 531), image.Rect(37, 51, 677, 531), -20, nil, 640 * 20},
 		{"a terminal by a line, down", image.Rect(37, 51, 677, 531), image.Rect(37, 51, 677, 531), 20, nil, 640 * 20},
 		{"a terminal by seven lines", image.Rect(37, 51, 677, 531), image.Rect(37, 51, 677, 531), -140, nil, 640 * 140},
+		{"a terminal whose lines are repeated", image.Rect(37, 51, 677, 751), image.Rect(37, 51, 677, 751), -20, repeated, 640 * 20},
 		{"a page by one row", screen, screen, -1, photo, 1000},
 		{"a page by most of its height", screen, screen, -700, photo, 1000 * 700},
 		{"a page, down", screen, screen, 333, photo, 1000 * 333},

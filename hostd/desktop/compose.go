@@ -96,7 +96,10 @@ func (v *viewer) take(u *update, p *picture, changed *frame.Region, cursorBox im
 		v.dirty.Add(cursorBox)
 		return false
 	}
-	u.area = v.area
+	u.asked, u.area = v.area, v.area
+	if v.going {
+		u.area = u.area.Union(v.goes)
+	}
 	v.answered()
 	if p == nil && u.scene.desk != nil {
 		v.takePages(u)

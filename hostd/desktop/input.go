@@ -3,6 +3,7 @@ package desktop
 import (
 	"bytes"
 	"context"
+	"errors"
 	"image"
 	"slices"
 	"time"
@@ -58,6 +59,7 @@ type reader struct {
 	below   []uint32 // keys that answer questions, but went down on the desktop, which has them until they are up
 	buttons uint16   // as last sent by the client
 	grabbed bool     // the buttons went down on a page: the pointer is the page's until they are up
+	fence   []byte   // the answer to a fence that waits for the next message
 	clip    []byte   // start of the client's clipboard, for pasting into a field
 	move    ipc.Input
 	moves   bool // move was held back by the limit
@@ -74,22 +76,29 @@ func (s *session) readLoop(ctx context.Context) error {
 		packet: make([]byte, 0, 64), clip: make([]byte, 0, form.MaxField),
 	}
 	defer func() { clear(r.clip[:cap(r.clip)]) }()
-	r.in.Allow(rfb.AllowDesktopSize) // answered with a refusal
 	for {
+		held := r.fence
 		if err := r.in.Next(r); err != nil {
 			return err
+		}
+		if len(held) > 0 && len(r.fence) > 0 { // that message was the one to wait for
+			if err := r.answer(r.fence); err != nil {
+				return err
+			}
+			r.fence = r.fence[:0]
 		}
 		s.begun.Store(0)
 	}
 }
 
 func (r *reader) SetPixelFormat(f rfb.PixelFormat) error {
-	r.s.view.setPixelFormat(f)
+	r.s.view.setPixelFormat(f, r.fence)
+	r.fence = r.fence[:0]
 	return nil
 }
 
 func (r *reader) SetEncodings(list []int32) error {
-	r.s.view.setEncodings(list)
+	r.in.Allow(r.s.view.setEncodings(list)) // SetDesktopSize is answered with a refusal
 	return nil
 }
 
@@ -98,9 +107,44 @@ func (r *reader) UpdateRequest(incremental bool, area image.Rectangle) error {
 	return r.flush()
 }
 
-// ContinuousUpdates and Fence are not announced, so the Reader lets none through.
-func (r *reader) ContinuousUpdates(bool, image.Rectangle) error { return nil }
-func (r *reader) Fence(uint32, []byte) error                    { return nil }
+// ContinuousUpdates is answered when it turns them off, each time.
+func (r *reader) ContinuousUpdates(on bool, area image.Rectangle) error {
+	r.s.view.continuous(on, area)
+	if on {
+		return nil
+	}
+	return r.answer(rfb.AppendEndOfCU(nil))
+}
+
+// Fence takes an answer of the client, or answers. Messages are dealt with in order and updates are whole, so all but SyncNext come for free:
+// that answer waits until the next message is dealt with.
+func (r *reader) Fence(flags uint32, payload []byte) error {
+	if flags&rfb.FenceRequest == 0 {
+		if n, ok := parsePing(payload); ok {
+			r.s.view.pong(n, time.Now())
+		}
+		return nil
+	}
+	answer := rfb.AppendFence(r.fence[:0], flags&(rfb.FenceBlockBefore|rfb.FenceBlockAfter|rfb.FenceSyncNext), payload)
+	if flags&rfb.FenceSyncNext != 0 {
+		r.fence = answer
+		return nil
+	}
+	return r.answer(answer)
+}
+
+// errReplies ends a session.
+var errReplies = errors.New("the viewer has more answered than it reads")
+
+func (r *reader) answer(message []byte) error {
+	if err := r.wait(); err != nil {
+		return err
+	}
+	if !r.s.view.reply(message) {
+		return errReplies
+	}
+	return nil
+}
 
 // SetDesktopSize is refused: the desktop's size is the computer's.
 func (r *reader) SetDesktopSize(image.Point, []rfb.Screen) error {

@@ -31,6 +31,7 @@ type sender struct {
 	first            rfb.Batch // cursor and name, before any pixels: see rfb.AppendCursor; and then the copies
 	own              rfb.Batch // pages, background, cursors: of this viewer alone
 	head             []byte
+	pinged           uint64 // position in the stream of the last ping
 	parts            []*encoding
 }
 
@@ -48,7 +49,8 @@ type update struct {
 	caps   rfb.Capabilities
 	format rfb.PixelFormat
 	size   image.Point
-	area   image.Rectangle
+	area   image.Rectangle // all that may be sent
+	asked  image.Rectangle // of it, what requests have asked for
 }
 
 // sendLoop sends updates until ctx ends or the client cannot be written to.
@@ -79,7 +81,14 @@ func (v *viewer) sendLoop(ctx context.Context) error {
 // step sends at most one update. more says that it did, wait after what time there will be something to send.
 func (v *viewer) step(now time.Time) (more bool, wait time.Duration, err error) {
 	v.mu.Lock()
-	if !v.asked && !v.layout && !v.map8 {
+	if len(v.replies) > 0 {
+		v.send.head = append(v.send.head[:0], v.replies...)
+		v.replies = v.replies[:0]
+		v.mu.Unlock()
+		return true, 0, v.write(v.send.head)
+	}
+	goes := v.going && !v.flow.congested()
+	if !v.asked && !goes && !v.layout && !v.map8 {
 		v.mu.Unlock()
 		return false, 0, nil
 	}
@@ -98,7 +107,7 @@ func (v *viewer) step(now time.Time) (more bool, wait time.Duration, err error) 
 		v.drawCopies()
 		v.dirty.Add(v.area)
 	}
-	asked := v.asked
+	asked := v.asked || goes
 	v.mu.Unlock()
 
 	switch {
@@ -159,7 +168,9 @@ func (v *viewer) answered() {
 // waits says that there was nothing to answer the client's requests with.
 func (v *viewer) waits(u *update) {
 	v.mu.Lock()
-	v.asked, v.area = true, v.area.Union(u.area)
+	if !u.asked.Empty() {
+		v.asked, v.area = true, v.area.Union(u.asked)
+	}
 	v.mu.Unlock()
 	if !v.hungry.Swap(true) && u.scene.desk != nil {
 		u.scene.desk.hungry()
@@ -240,5 +251,23 @@ func (v *viewer) finish(u *update) (sent bool, err error) {
 	if err := s.own.Send(v.out, &s.stream); err != nil { // the cursor lies over the desktop
 		return false, err
 	}
-	return true, v.out.Flush()
+	return true, v.flush()
+}
+
+// flush writes what is left of an update, and behind it a ping for who answers them.
+func (v *viewer) flush() error {
+	v.mu.Lock()
+	fences := v.fences
+	v.mu.Unlock()
+	if !fences {
+		return v.out.Flush()
+	}
+	size := v.pieces.total - v.send.pinged + uint64(v.out.Buffered())
+	v.send.pinged += size
+	v.mu.Lock()
+	n := v.flow.ping(size, time.Now())
+	v.mu.Unlock()
+	var payload [8]byte
+	v.send.head = rfb.AppendFence(v.send.head[:0], rfb.FenceRequest, appendPing(payload[:0], n))
+	return v.write(v.send.head)
 }

@@ -22,6 +22,7 @@ const (
 	smallChange  = 1 << 16                // pixels
 	fullTime     = 100 * time.Millisecond // between two updates that are not incremental
 	writePiece   = 64 << 10               // bytes written at once
+	maxReplies   = 16 << 10               // bytes of answers that wait
 	writeTimeout = 30 * time.Second       // for one such piece
 )
 
@@ -46,6 +47,7 @@ type viewer struct {
 	cache   *cache
 	painter *form.Painter
 	out     *bufio.Writer
+	pieces  *pieces       // below out
 	wake    chan struct{} // 1; to sendLoop: look for something to send
 
 	hungry atomic.Bool // the client waits for an update
@@ -68,6 +70,12 @@ type viewer struct {
 	map8     bool // the client has to be sent the colour map
 	layout   bool // the client waits for an answer to SetDesktopSize
 	nextFull time.Time
+	replies  []byte          // messages that go before the next update: answers to fences and the like, in order
+	fences   bool            // the client knows of fences
+	ends     bool            // and of continuous updates
+	going    bool            // continuous updates are on
+	goes     image.Rectangle // their area
+	flow     flow            // of a client that knows of fences
 
 	send sender // owned by sendLoop
 }
@@ -78,7 +86,9 @@ func newViewer(conn net.Conn, size image.Point, c *cache, painter *form.Painter)
 		cache: c, painter: painter, wake: make(chan struct{}, 1), size: size,
 		format: rfb.Native, caps: rfb.ParseEncodings(nil), scene: &scene{},
 	}
-	v.out = bufio.NewWriterSize(&pieces{conn: conn, stats: c.stats}, 16<<10)
+	v.pieces = &pieces{conn: conn, stats: c.stats}
+	v.out = bufio.NewWriterSize(v.pieces, 16<<10)
+	v.flow.window = firstWindow
 	v.dirty.Reset(size)
 	v.dirty.Add(v.dirty.Bounds())
 	v.send.lossy.Reset(size)
@@ -91,6 +101,7 @@ type pieces struct {
 	conn  net.Conn
 	stats *stats
 	until time.Time // the deadline that is set: setting one is dear in a tunnel
+	total uint64    // bytes written
 }
 
 func (w *pieces) Write(p []byte) (n int, err error) {
@@ -104,6 +115,7 @@ func (w *pieces) Write(p []byte) (n int, err error) {
 		m := 0
 		m, err = w.conn.Write(p[:min(len(p), writePiece)])
 		w.stats.bytes.Add(uint64(m))
+		w.total += uint64(m)
 		n, p = n+m, p[m:]
 	}
 	return n, err
@@ -189,18 +201,66 @@ func (v *viewer) bounds() image.Point {
 
 // What follows is called by the session's reader.
 
-func (v *viewer) setPixelFormat(f rfb.PixelFormat) {
+// setPixelFormat also takes the answer, or none, to a fence that waits for this message: what follows that answer is in the new format, and
+// what was sent before it in the old one.
+func (v *viewer) setPixelFormat(f rfb.PixelFormat, answer []byte) {
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	v.format = f
 	v.anew, v.map8 = true, !f.TrueColour
+	v.replies = append(v.replies, answer...)
+	v.mu.Unlock()
+	v.wakeUp()
 }
 
-func (v *viewer) setEncodings(list []int32) {
+// setEncodings gives the messages that the client may send from now on.
+func (v *viewer) setEncodings(list []int32) rfb.Optional {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.caps = rfb.ParseEncodings(list)
 	v.anew = true
+	if v.caps.Fence && !v.fences {
+		v.fences = true
+		v.replies = rfb.AppendFence(v.replies, rfb.FenceRequest, fenceHello)
+		v.wakeUp()
+	}
+	if v.caps.Fence && v.caps.ContinuousUpdates && !v.ends {
+		v.ends = true
+		v.replies = rfb.AppendEndOfCU(v.replies)
+		v.wakeUp()
+	}
+	return v.caps.Optional() & (rfb.AllowFence | rfb.AllowContinuousUpdates | rfb.AllowDesktopSize)
+}
+
+// reply has a message sent before the next update. It says no to a client that has many answered and reads none.
+func (v *viewer) reply(message []byte) bool {
+	v.mu.Lock()
+	fits := len(v.replies)+len(message) <= maxReplies
+	if fits {
+		v.replies = append(v.replies, message...)
+	}
+	v.mu.Unlock()
+	v.wakeUp()
+	return fits
+}
+
+// pong is a ping that has come back.
+func (v *viewer) pong(n uint32, now time.Time) {
+	v.mu.Lock()
+	v.flow.pong(n, now)
+	v.mu.Unlock()
+	v.wakeUp()
+}
+
+// continuous turns continuous updates on, for an area, or off.
+func (v *viewer) continuous(on bool, area image.Rectangle) {
+	v.mu.Lock()
+	v.going, v.goes = on, area.Intersect(image.Rectangle{Max: v.size})
+	d := v.scene.desk
+	v.mu.Unlock()
+	if on && !v.hungry.Swap(true) && d != nil {
+		d.hungry()
+	}
+	v.wakeUp()
 }
 
 func (v *viewer) request(incremental bool, r image.Rectangle) {

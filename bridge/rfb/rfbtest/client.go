@@ -93,6 +93,8 @@ type Client struct {
 	bells     int
 	endOfCU   int
 	fences    int
+	answered  string            // payload of the last answer to a fence
+	formats   []rfb.PixelFormat // of ChangeFormat, not yet answered
 	led       int
 	announced map[int32]bool
 	err       error
@@ -319,6 +321,9 @@ func (c *Client) EndsOfCU() int { return get(c, func() int { return c.endOfCU })
 
 // Fences is the number of fences received. Requests are answered at once.
 func (c *Client) Fences() int { return get(c, func() int { return c.fences }) }
+
+// Answered is the payload of the last fence that the server answered.
+func (c *Client) Answered() string { return get(c, func() string { return c.answered }) }
 
 // LED is the state of the lock keys, -1 when unknown.
 func (c *Client) LED() int { return get(c, func() int { return c.led }) }

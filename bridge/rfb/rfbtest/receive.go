@@ -54,6 +54,13 @@ func (c *Client) fence() error {
 	}
 	c.mu.Lock()
 	c.fences++
+	if flags&rfb.FenceRequest == 0 {
+		c.answered = string(payload)
+		if c.answered == formatFence && len(c.formats) > 0 {
+			c.dec.SetFormat(c.formats[0])
+			c.formats = c.formats[1:]
+		}
+	}
 	c.mu.Unlock()
 	if flags&rfb.FenceRequest != 0 {
 		return c.Fence(flags&7, payload)

@@ -107,6 +107,19 @@ func (c *Client) Fence(flags uint32, payload []byte) error {
 	return c.write(append(append(b, byte(len(payload))), payload...))
 }
 
+// ChangeFormat changes the pixel format while updates may be on their way, as TigerVNC does: what comes behind the answer to the fence is
+// in the new one.
+func (c *Client) ChangeFormat(f rfb.PixelFormat) error {
+	c.mu.Lock()
+	c.formats = append(c.formats, f)
+	c.mu.Unlock()
+	return errors.Join(c.Fence(rfb.FenceRequest|rfb.FenceSyncNext, []byte(formatFence)),
+		c.write(append([]byte{0, 0, 0, 0}, f.AppendTo(nil)...)))
+}
+
+// formatFence is the payload of the fences of ChangeFormat.
+const formatFence = "format"
+
 // SetDesktopSize asks for a size and a layout of the desktop.
 func (c *Client) SetDesktopSize(size image.Point, screens ...rfb.Screen) error {
 	b := binary.BigEndian.AppendUint16([]byte{251, 0}, uint16(size.X))

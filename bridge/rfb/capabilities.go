@@ -116,6 +116,17 @@ func (c Capabilities) Optional() Optional {
 	return o
 }
 
+// coarsest is the lowest quality level that Coarser goes to: below it photographs fall apart and little is saved.
+const coarsest = 1
+
+// Coarser is c with a JPEG quality that is by levels lower, for a path that does not carry the quality that was asked for.
+func (c Capabilities) Coarser(by int) Capabilities {
+	if by > 0 && c.Quality > coarsest {
+		c.Quality, c.Fine, c.Sub = max(c.Quality-int8(min(by, 9)), coarsest), 0, SubByLevel
+	}
+	return c
+}
+
 // Params is how to encode for a viewer of these capabilities. Viewers whose bytes would be equal get equal Params, so that a
 // batch can be made once for all of them.
 func (c Capabilities) Params(f PixelFormat, lossless bool) Params {

@@ -31,7 +31,7 @@ func (v *viewer) compose(u *update, now time.Time) (sent bool, err error) {
 	}
 	s.first.Reset()
 	s.own.Reset()
-	s.parts = s.parts[:0]
+	s.parts, s.photos = s.parts[:0], false
 	v.announce(u) // before any pixels: TigerVNC decodes them in the cursor's pixel format if the cursor comes behind
 	v.appendCopies()
 	v.encodePages(u)
@@ -260,6 +260,7 @@ func (v *viewer) encodeDesk(u *update, p *picture, desk frame.Image, lossless bo
 			s.lossy.Add(r)
 		}
 		if len(e.batch.Lossy) > 0 {
+			s.photos = true
 			v.coarse.Store(true)
 			u.scene.desk.refine()
 		}
@@ -297,6 +298,9 @@ func (v *viewer) refine(u *update, p *picture, desk frame.Image, busy int) {
 		return
 	} else if busy > 0 {
 		piece = pieceBusy
+	}
+	if s.room > 0 { // on a thin path, what is exact comes in pieces that news need not wait for; a pixel takes two bytes or so
+		piece = min(piece, max(s.room/2, frame.Tile*frame.Tile))
 	}
 	s.work.Set(&s.lossy)
 	u.scene.desk.rested(&s.work)

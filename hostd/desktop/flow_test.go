@@ -18,6 +18,8 @@ type path struct {
 	now  time.Time
 	free time.Time // when the last byte sent will have left the queue
 	out  []answer  // pings on their way, in order
+
+	photos bool // updates have photographs
 }
 
 type answer struct {
@@ -37,15 +39,18 @@ func (p *path) step(size uint64) (queue time.Duration, sent bool) {
 		p.flow.pong(p.out[0].n, p.now)
 		p.out = p.out[1:]
 	}
-	if size == 0 || p.flow.congested() {
+	if size == 0 || p.flow.congested(p.now) {
 		return 0, false
 	}
 	if p.free.Before(p.now) {
 		p.free = p.now
 	}
 	queue = p.free.Sub(p.now)
+	if n, ok := p.flow.before(p.now); ok {
+		p.out = append(p.out, answer{n, p.free.Add(p.trip)})
+	}
 	p.free = p.free.Add(time.Duration(float64(size) / p.rate * float64(time.Second)))
-	p.out = append(p.out, answer{p.flow.ping(size, p.now), p.free.Add(p.trip)})
+	p.out = append(p.out, answer{p.flow.after(size, p.photos, p.now), p.free.Add(p.trip)})
 	return queue, true
 }
 
@@ -82,10 +87,48 @@ func TestFlowFillsThePathAndNoQueue(t *testing.T) {
 			if want := 0.8 * min(c.rate, update*1000); rate < want { // one update a millisecond is offered
 				t.Errorf("%.0f bytes a second, want %.0f", rate, want)
 			}
-			if worst > 4*queueTime+time.Duration(update/c.rate*float64(time.Second)) {
+			// Behind a pause all of the window comes at once.
+			if worst > c.trip+4*queueTime+time.Duration(update/c.rate*float64(time.Second)) {
 				t.Errorf("an update waits for %v", worst)
 			}
 		})
+	}
+}
+
+// A film that does not fit through the path gets coarser until it does, and finer when the path has room again. Each level of quality
+// takes a third less.
+func TestFlowFitsTheFilm(t *testing.T) {
+	p := newPath(2.5e6, 40*time.Millisecond)
+	p.photos = true
+	film := func(seconds int) (frames int, worst time.Duration) {
+		for ms, due := 0, 0; ms < seconds*1000; ms++ {
+			if due += 30; due < 1000 { // 30 frames a second
+				p.step(0)
+				continue
+			}
+			size := 290e3
+			for range p.flow.coarser {
+				size *= 0.67
+			}
+			queue, sent := p.step(uint64(size))
+			if !sent {
+				continue // the next millisecond has a newer one
+			}
+			due = (due - 1000) % 1000
+			if ms > seconds*1000/2 {
+				frames++
+				worst = max(worst, queue+time.Duration(size/p.rate*float64(time.Second)))
+			}
+		}
+		return frames, worst
+	}
+	frames, worst := film(20)
+	if frames < 200 || worst > 110*time.Millisecond {
+		t.Errorf("%d frames in 10 s, the worst takes %v, at %d levels less", frames, worst, p.flow.coarser)
+	}
+	p.rate = 125e6
+	if frames, _ := film(60); frames < 29*30 || p.flow.coarser != 0 {
+		t.Errorf("%d frames in 30 s, at %d levels less, on a fast path", frames, p.flow.coarser)
 	}
 }
 
@@ -112,7 +155,7 @@ func TestFlowStandsAnyPong(t *testing.T) {
 	f := flow{window: firstWindow}
 	now := time.Unix(1e9, 0)
 	for range 10 {
-		f.ping(1000, now)
+		f.after(1000, true, now)
 	}
 	for _, n := range []uint32{10, 1 << 31, ^uint32(0), 5, 5, 2, 9, 9} {
 		f.pong(n, now.Add(time.Millisecond))

@@ -31,7 +31,11 @@ type sender struct {
 	first            rfb.Batch // cursor and name, before any pixels: see rfb.AppendCursor; and then the copies
 	own              rfb.Batch // pages, background, cursors: of this viewer alone
 	head             []byte
-	pinged           uint64 // position in the stream of the last ping
+	began            time.Time // the update
+	pings            bool      // it has pings around it
+	photos           bool      // it has something by JPEG
+	pinged           uint64    // position in the stream of the last ping
+	room             int       // bytes that may wait for an update; 0: not known
 	parts            []*encoding
 }
 
@@ -87,12 +91,12 @@ func (v *viewer) step(now time.Time) (more bool, wait time.Duration, err error) 
 		v.mu.Unlock()
 		return true, 0, v.write(v.send.head)
 	}
-	goes := v.going && !v.flow.congested()
+	goes := v.going && !v.flow.congested(now)
 	if !v.asked && !goes && !v.layout && !v.map8 {
 		v.mu.Unlock()
 		return false, 0, nil
 	}
-	u := update{scene: v.scene, caps: v.caps, format: v.format, size: v.size, area: v.area}
+	u := update{scene: v.scene, caps: v.caps.Coarser(v.flow.coarser), format: v.format, size: v.size, area: v.area}
 	map8, layout := v.map8, v.layout
 	v.map8, v.layout = false, false
 	if v.anew {
@@ -238,7 +242,8 @@ func (v *viewer) finish(u *update) (sent bool, err error) {
 		return false, errManyRects
 	}
 	v.cache.stats.updates.Add(1)
-	s.head = append(rfb.AppendUpdateHeader(s.head[:0], count), s.first.Bytes...)
+	s.head = v.beginUpdate(s.head[:0])
+	s.head = append(rfb.AppendUpdateHeader(s.head, count), s.first.Bytes...)
 	if _, err := v.out.Write(s.head); err != nil {
 		return false, err
 	}
@@ -251,23 +256,38 @@ func (v *viewer) finish(u *update) (sent bool, err error) {
 	if err := s.own.Send(v.out, &s.stream); err != nil { // the cursor lies over the desktop
 		return false, err
 	}
-	return true, v.flush()
+	return true, v.endUpdate()
 }
 
-// flush writes what is left of an update, and behind it a ping for who answers them.
-func (v *viewer) flush() error {
+// beginUpdate appends the ping before an update, for a viewer that answers.
+func (v *viewer) beginUpdate(dst []byte) []byte {
+	s := &v.send
+	s.began = time.Now()
 	v.mu.Lock()
-	fences := v.fences
+	s.pings = v.fences
+	n, ok := uint32(0), false
+	if s.pings {
+		n, ok = v.flow.before(s.began)
+	}
 	v.mu.Unlock()
-	if !fences {
+	if !ok {
+		return dst
+	}
+	return appendPing(dst, n)
+}
+
+// endUpdate appends the ping behind an update and writes what is left of that.
+func (v *viewer) endUpdate() error {
+	s := &v.send
+	if !s.pings {
 		return v.out.Flush()
 	}
-	size := v.pieces.total - v.send.pinged + uint64(v.out.Buffered())
-	v.send.pinged += size
+	size := v.pieces.total + uint64(v.out.Buffered()) - s.pinged
+	s.pinged += size
 	v.mu.Lock()
-	n := v.flow.ping(size, time.Now())
+	n := v.flow.after(size, s.photos, s.began)
+	s.room = int(v.flow.window / 2)
 	v.mu.Unlock()
-	var payload [8]byte
-	v.send.head = rfb.AppendFence(v.send.head[:0], rfb.FenceRequest, appendPing(payload[:0], n))
-	return v.write(v.send.head)
+	s.head = appendPing(s.head[:0], n)
+	return v.write(s.head)
 }

@@ -23,13 +23,25 @@ type SecurityType uint8
 // The security types that are offered. None is not among them.
 const (
 	SecVncAuth  SecurityType = 2
+	SecRA2      SecurityType = 5 // RSA-AES with 128 bits
+	SecRA2ne    SecurityType = 6 // "ne": not encrypted behind the security handshake
 	SecVeNCrypt SecurityType = 19
+	SecRA2256   SecurityType = 129 // RSA-AES with 256 bits
+	SecRA2ne256 SecurityType = 130
 )
 
 func (t SecurityType) String() string {
 	switch t {
 	case SecVncAuth:
 		return "VncAuth"
+	case SecRA2:
+		return "RA2"
+	case SecRA2ne:
+		return "RA2ne"
+	case SecRA2256:
+		return "RA2_256"
+	case SecRA2ne256:
+		return "RA2ne_256"
 	case SecVeNCrypt:
 		return "VeNCrypt"
 	}

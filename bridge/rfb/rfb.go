@@ -2,7 +2,7 @@
 // in which pictures are sent. It speaks RFC 6143 and those extensions that common viewers use. All of it works on readers,
 // writers and byte slices; deadlines, rates and policy are the caller's.
 //
-//	ServerVersion → OfferSecurity → X509 and ReadPlain, or Challenge → WriteResult → ReadClientInit → AppendServerInit
+//	ServerVersion → OfferSecurity → X509 and ReadPlain, RA2 and ReadLogin, or Challenge → WriteResult → ReadClientInit → AppendServerInit
 //	Reader.Next → Handler            what the viewer wants
 //	Encoder.Append → Batch.Send      what it gets
 package rfb

@@ -5,6 +5,7 @@ package rfbtest
 import (
 	"bufio"
 	"context"
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -31,10 +32,13 @@ type Config struct {
 	Security   uint8          // the only type to choose; 0: VeNCrypt when Roots is set, then VncAuth, then None
 	Roots      *x509.CertPool // whom to trust with VeNCrypt
 	ServerName string         // in the server's certificate
-	User       string         // X509Plain
+	User       string         // X509Plain and RSA-AES
 	Password   string
 	Code       string // VncAuth and X509Vnc
 	Subtype    uint32 // of VeNCrypt; 0: X509Vnc when Code is set, else X509Plain
+
+	Key         *rsa.PrivateKey // for RSA-AES; nil: one of 1024 bits for this connection
+	Fingerprint string          // the only one accepted of the server's RSA key; empty: any
 
 	Exclusive bool            // ask the server not to share the desktop
 	Format    rfb.PixelFormat // zero: the server's

@@ -16,11 +16,15 @@ import (
 // maxText is the longest text accepted from a server.
 const maxText = 1 << 20
 
-// Security types of RFC 6143 and VeNCrypt.
+// Security types of RFC 6143, VeNCrypt and RSA-AES.
 const (
 	secNone     = 1
 	secVncAuth  = 2
+	secRA2      = 5
+	secRA2ne    = 6
 	secVeNCrypt = 19
+	secRA2256   = 129
+	secRA2ne256 = 130
 )
 
 // authenticate does everything up to and with SecurityResult. It returns the connection to go on with.
@@ -54,6 +58,10 @@ func authenticate(conn net.Conn, cfg Config) (net.Conn, error) {
 		if conn, err = venCrypt(conn, r, cfg); err == nil {
 			r = wire.NewReader(conn)
 			err = login(conn, r, cfg)
+		}
+	case secRA2, secRA2ne, secRA2256, secRA2ne256:
+		if conn, err = rsaAES(conn, chosen, cfg); err == nil {
+			r = wire.NewReader(conn)
 		}
 	}
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 const (
 	versionTime = 10 * time.Second  // for the client's version and its choice of security
 	tlsTime     = 30 * time.Second  // for VeNCrypt and TLS; some viewers ask their user for a certificate in between
-	loginTime   = 150 * time.Second // for all of a log-in by RFB security: people type
+	loginTime   = 150 * time.Second // for all of a log-in by RFB security: people compare fingerprints and type
 	initTime    = 10 * time.Second  // for ClientInit
 )
 
@@ -67,7 +67,10 @@ func (s *server) serve(ctx context.Context, c net.Conn, h tunnel.Header) {
 	start := time.Now()
 	minor := int(h.Minor)
 	if se.e2e {
-		minor, err = s.secure(ctx, conn, se, opened.Refusal)
+		var t rfb.SecurityType
+		if minor, t, err = s.secure(ctx, conn, se, opened.Refusal); err == nil {
+			log = log.With("security", t.String())
+		}
 	} else {
 		se.conn = conn
 	}
@@ -97,45 +100,109 @@ func (s *server) close(se *session, vanished bool) {
 	}
 }
 
+// security lists the types that a viewer may choose from when its RFB is with this computer from the first byte.
+//
+// The order is for viewers that take the first type they know. TigerVNC from 1.13 on, bVNC and others that know RSA-AES take
+// RA2_256. Those without it (TigerVNC 1.12, Remmina, gtk-vnc, TurboVNC) take VeNCrypt, and UltraVNC and RealVNC choose by themselves. noVNC
+// knows RA2ne and VeNCrypt, the latter without TLS only, so that RA2ne has to stand before it.
+//
+// RA2ne and RA2ne_256 protect the log-in, and nothing behind it: the relay could read and change the session. They are for browsers,
+// whose page comes from the relay, which therefore sees the session anyhow. The relay does not say which door a viewer came through,
+// and it would not have to be believed: the list of types is sent in clear, and a hostile relay could shorten it to RA2ne for any viewer
+// that can do that. Hence a computer that requires end-to-end sessions does not offer these types at all.
+func security(requireE2E bool) []rfb.SecurityType {
+	if requireE2E {
+		return []rfb.SecurityType{rfb.SecRA2256, rfb.SecRA2, rfb.SecVeNCrypt}
+	}
+	return []rfb.SecurityType{rfb.SecRA2256, rfb.SecRA2, rfb.SecRA2ne, rfb.SecVeNCrypt, rfb.SecRA2ne256}
+}
+
 // secure does RFB's security with the viewer: its credentials are the host login. early is the refusal that it gets
 // whatever they are.
-func (s *server) secure(ctx context.Context, conn net.Conn, se *session, early *refuse.Refusal) (minor int, err error) {
+func (s *server) secure(ctx context.Context, conn net.Conn, se *session, early *refuse.Refusal) (minor int, t rfb.SecurityType, err error) {
 	start := time.Now()
 	conn.SetDeadline(start.Add(versionTime))
 	if minor, err = rfb.ServerVersion(conn); err != nil {
-		return 0, fmt.Errorf("version: %w", err)
+		return 0, 0, fmt.Errorf("version: %w", err)
 	}
-	if _, err = rfb.OfferSecurity(conn, minor, rfb.SecVeNCrypt); err != nil {
-		return 0, err
+	if t, err = rfb.OfferSecurity(conn, minor, security(s.welcomed().RequireE2E)...); err != nil {
+		return 0, 0, err
 	}
+	var c *credentials
+	if t == rfb.SecVeNCrypt {
+		c, err = s.x509Plain(conn, start)
+	} else {
+		c, err = s.rsaAES(conn, t, start)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("%v: %w", t, err)
+	}
+	refusal := early
+	if refusal == nil {
+		refusal = s.logIn(ctx, se, c.user, c.secret)
+	}
+	clear(c.secret)
+	if refusal != nil {
+		next, err := c.result(minor, refusal.Error())
+		return 0, 0, errors.Join(refusal, err, next.Close())
+	}
+	if se.conn, err = c.result(minor, ""); err != nil {
+		return 0, 0, err
+	}
+	conn.SetDeadline(time.Time{})
+	se.loggedIn = true
+	return minor, t, nil
+}
+
+// credentials are what a viewer logs in with.
+type credentials struct {
+	user   string // empty: secret is the access code
+	secret []byte
+
+	// result tells the viewer how it went, success when reason is empty, and gives what the session goes on with.
+	result func(minor int, reason string) (net.Conn, error)
+}
+
+// x509Plain reads them inside TLS.
+func (s *server) x509Plain(conn net.Conn, start time.Time) (*credentials, error) {
 	conn.SetDeadline(start.Add(tlsTime))
 	s.mu.Lock()
 	cfg := s.tls
 	s.mu.Unlock()
 	t, err := rfb.X509(conn, cfg, rfb.X509Plain)
 	if err != nil {
-		return 0, fmt.Errorf("VeNCrypt: %w", err)
+		return nil, err
 	}
 	conn.SetDeadline(start.Add(loginTime))
-	user, secret, err := rfb.ReadPlain(t)
+	c := &credentials{result: func(minor int, reason string) (net.Conn, error) { return t, rfb.WriteResult(t, minor, reason) }}
+	if c.user, c.secret, err = rfb.ReadPlain(t); err != nil {
+		return nil, fmt.Errorf("log-in: %w", err)
+	}
+	return c, nil
+}
+
+// rsaAES reads them inside RSA-AES. Viewers show the key's fingerprint to their user before they send a key of their own, so all of it
+// may take as long as people do.
+func (s *server) rsaAES(conn net.Conn, t rfb.SecurityType, start time.Time) (*credentials, error) {
+	conn.SetDeadline(start.Add(loginTime))
+	s.mu.Lock()
+	key, ask := s.rsa, rfb.AskUser
+	if !s.welcome.OSLogin {
+		ask = rfb.AskPassword
+	}
+	s.mu.Unlock()
+	r, err := rfb.RA2(conn, t, key)
 	if err != nil {
-		return 0, fmt.Errorf("log-in: %w", err)
+		return nil, err
 	}
-	refusal := early
-	if refusal == nil {
-		refusal = s.logIn(ctx, se, user, secret)
+	c := &credentials{result: r.WriteResult}
+	if c.user, c.secret, err = r.ReadLogin(ask); err != nil {
+		return nil, fmt.Errorf("log-in: %w", err)
 	}
-	clear(secret)
-	if refusal != nil {
-		err := rfb.WriteResult(t, minor, refusal.Error())
-		return 0, errors.Join(refusal, err, t.Close())
+	if ask == rfb.AskPassword {
+		c.user = ""
 	}
-	if err := rfb.WriteResult(t, minor, ""); err != nil {
-		return 0, err
-	}
-	conn.SetDeadline(time.Time{})
-	se.conn, se.loggedIn = t, true
-	return minor, nil
+	return c, nil
 }
 
 // logIn has hostd check credentials of RFB security: without a user name it is the access code.

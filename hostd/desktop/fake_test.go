@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -94,6 +95,9 @@ func start(t testing.TB, size image.Point, change ...func(*ipc.Welcome)) (*serve
 	}
 	cfg := Config{Monitor: ca, StateDir: t.TempDir(), Version: "test", Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	h.dir = cfg.StateDir
+	if err := os.WriteFile(filepath.Join(h.dir, RSAKeyFile), rsaPEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if testing.Verbose() {
 		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
@@ -131,6 +135,22 @@ func start(t testing.TB, size image.Point, change ...func(*ipc.Welcome)) (*serve
 	}
 	return s, h
 }
+
+// rsaPEM is the RSA key of every test's computer: making one takes long.
+var rsaPEM = sync.OnceValue(func() []byte {
+	dir, err := os.MkdirTemp("", "helmline-rsa-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	name := filepath.Join(dir, RSAKeyFile)
+	err = newRSAKey(name)
+	b, err2 := os.ReadFile(name)
+	if err := errors.Join(err, err2); err != nil {
+		panic(err)
+	}
+	return b
+})
 
 func (h *fakeHost) send(t ipc.Type, body any, files ...*os.File) {
 	if err := h.conn.Send(t, body, files...); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, unix.EPIPE) {

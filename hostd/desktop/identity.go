@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -24,6 +25,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/helmline/helmline/bridge/rfb"
 )
 
 // Files of hostd-net's state directory. They belong to its user, mode 0600.
@@ -32,7 +35,11 @@ const (
 	TunnelKeyFile   = "tunnel.key"     // ed25519, OpenSSH format
 	CertificateFile = "cert.pem"       // of hostd's own RFB server; serves as its own CA file
 	CertKeyFile     = "key.pem"        // PKCS #8
+	RSAKeyFile      = "rsa.pem"        // PKCS #8; of hostd's own RFB server, for RSA-AES
 )
+
+// rsaBits is the size of the key that newRSAKey makes: viewers make one as long for each connection.
+const rsaBits = 2048
 
 // certificateLife is long because viewers pin the certificate.
 const certificateLife = 20 * 365 * 24 * time.Hour
@@ -198,6 +205,61 @@ func isDNSName(s string) bool {
 		}
 	}
 	return true
+}
+
+// RSAKey reads the key for RSA-AES of hostd's RFB server from a state directory and makes it when there is none. It never
+// changes by itself, as people compare its fingerprint and some viewers pin it.
+func RSAKey(dir string) (*rfb.RSAKey, error) {
+	name := filepath.Join(dir, RSAKeyFile)
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := newRSAKey(name); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		b, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer clear(b)
+	key, err := parseRSAKey(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s is no key (%w); remove it for a new one, which every viewer will ask about", name, err)
+	}
+	return key, nil
+}
+
+func parseRSAKey(b []byte) (*rfb.RSAKey, error) {
+	block, _ := pem.Decode(b)
+	if block == nil || block.Type != "PRIVATE KEY" {
+		return nil, errors.New("no PEM of a private key")
+	}
+	defer clear(block.Bytes)
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	private, ok := key.(*rsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("a key of type %T, not RSA", key)
+	}
+	return rfb.NewRSAKey(private)
+}
+
+// newRSAKey makes a key, unless one is there already: fs.ErrExist.
+func newRSAKey(name string) error {
+	key, err := rsa.GenerateKey(rand.Reader, rsaBits)
+	if err != nil {
+		return err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	defer clear(der)
+	b := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	defer clear(b)
+	return place(name, b, os.Link)
 }
 
 // writeFile writes a file of mode 0600, whole or not at all, so that it survives a crash.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -109,5 +110,53 @@ func TestTunnelKeyIsMadeOnce(t *testing.T) {
 	}
 	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 1 {
 		t.Errorf("the folder holds %v, %v", left, err)
+	}
+}
+
+// The RSA key is made once, whoever comes first, for its user alone, and is refused when it is no such key.
+func TestRSAKey(t *testing.T) {
+	dir := t.TempDir()
+	keys := make(chan string, 2)
+	for range cap(keys) {
+		go func() {
+			key, err := RSAKey(dir)
+			if err != nil {
+				keys <- err.Error()
+				return
+			}
+			keys <- key.Fingerprint()
+		}()
+	}
+	first := <-keys
+	if second := <-keys; first != second || !regexp.MustCompile(`^([0-9a-f]{2}-){7}[0-9a-f]{2}$`).MatchString(first) {
+		t.Errorf("fingerprints %q and %q", first, second)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(left) != 1 {
+		t.Errorf("the folder holds %v, %v", left, err)
+	}
+	name := filepath.Join(dir, RSAKeyFile)
+	if st, err := os.Stat(name); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", st, err)
+	}
+	if _, err := Certificate(dir); err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.ReadFile(filepath.Join(dir, CertKeyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ name, file, want string }{
+		{"empty", "", "no PEM of a private key"},
+		{"text", "x", "no PEM of a private key"},
+		{"another PEM", "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n", "no PEM of a private key"},
+		{"damaged", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "asn1"},
+		{"no RSA", string(other), "not RSA"},
+	} {
+		if err := os.WriteFile(name, []byte(tt.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := RSAKey(dir); err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "remove it for a new one") {
+			t.Errorf("%s: %v", tt.name, err)
+		}
 	}
 }

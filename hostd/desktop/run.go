@@ -50,6 +50,7 @@ type server struct {
 	welcome   ipc.Welcome
 	enrolment Enrolment   // zero: none
 	tls       *tls.Config // nil before the first enrolment
+	rsa       *rfb.RSAKey // likewise
 	lease     ipc.Lease
 	desks     map[uint32]*desk
 	sessions  map[uint32]*session
@@ -65,17 +66,22 @@ func newServer(cfg Config) (*server, error) {
 	return s, s.stats.register(cfg.Metrics)
 }
 
-// enrolled takes in which relay this computer belongs to. Its certificate is made now at the latest, as it is for the name
-// that the computer has there, too.
+// enrolled takes in which relay this computer belongs to. Its certificate and its RSA key are made now at the latest; the
+// certificate is for the name that the computer has there, too.
 func (s *server) enrolled(cfg Config, e Enrolment) error {
 	cert, err := Certificate(cfg.StateDir, e.Name)
 	if err != nil {
 		return err
 	}
+	key, err := RSAKey(cfg.StateDir)
+	if err != nil {
+		return err
+	}
 	s.log.Info("the certificate for end-to-end sessions", "sha256", Fingerprint(cert), "file", filepath.Join(cfg.StateDir, CertificateFile))
+	s.log.Info("the RSA key for end-to-end sessions", "fingerprint", key.Fingerprint())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.enrolment, s.tls = e, rfb.ServerTLS(cert)
+	s.enrolment, s.tls, s.rsa = e, rfb.ServerTLS(cert), key
 	return nil
 }
 

@@ -1,0 +1,179 @@
+package desktop
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/bridge/rfb"
+	"github.com/helmline/helmline/bridge/rfb/rfbtest"
+	"github.com/helmline/helmline/bridge/tunnel"
+	"github.com/helmline/helmline/hostd/ipc"
+)
+
+// A relayed connection keeps what the relay sees of it.
+type relayed struct {
+	net.Conn
+	mu       sync.Mutex
+	up, down bytes.Buffer // guarded by mu
+}
+
+func (c *relayed) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down.Write(p[:n])
+	return n, err
+}
+
+func (c *relayed) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	c.up.Write(p)
+	c.mu.Unlock()
+	return c.Conn.Write(p)
+}
+
+// has says whether the relay has seen a text.
+func (c *relayed) has(text string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return bytes.Contains(c.up.Bytes(), []byte(text)) || bytes.Contains(c.down.Bytes(), []byte(text))
+}
+
+// fromVersion joins a viewer through the SSH door.
+func fromVersion(t testing.TB, s *server, account string) *relayed {
+	t.Helper()
+	conn, err := join(t.Context(), t, s, tunnel.Header{Purpose: tunnel.RFB, Role: tunnel.RoleControl, Session: "s", Account: account})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &relayed{Conn: conn}
+}
+
+// From the first byte by RSA-AES: as by X509Plain, the log-in of RFB is the host login, and the relay sees nothing of it.
+func TestRSAAES(t *testing.T) {
+	s, h := start(t, small)
+	codeOnly, _ := start(t, small, func(w *ipc.Welcome) { w.OSLogin = false })
+	key, err := RSAKey(h.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, chosen := range []rfb.SecurityType{rfb.SecRA2256, rfb.SecRA2, rfb.SecRA2ne256, rfb.SecRA2ne} {
+		bare := chosen == rfb.SecRA2ne || chosen == rfb.SecRA2ne256
+		for _, tt := range []struct {
+			name, user, password, reason string
+			server                       *server
+		}{
+			{"password", "alice", "pass word", "", s},
+			{"access code", "", "12345678", "", s},
+			{"a space for no user", " ", "12345678", "", s},
+			{"the code where only that works", "", "12345678", "", codeOnly},
+			{"the code and a user who is not asked for", "bob", "12345678", "", codeOnly},
+			{"wrong password", "alice", "wrong one", "1326: ", s},
+			{"wrong code", "", "wrong one", "1326: ", s},
+			{"the wrong code where only that works", "", "wrong one", "1326: ", codeOnly},
+			{"no code", "", "", "1326: ", s},
+			{"no right", "mallory", "pass word", "5: ", s},
+		} {
+			t.Run(chosen.String()+"/"+tt.name, func(t *testing.T) {
+				conn := fromVersion(t, tt.server, alice)
+				c, err := rfbtest.Handshake(conn, rfbtest.Config{
+					Security: uint8(chosen), User: tt.user, Password: tt.password, Fingerprint: key.Fingerprint(),
+				})
+				if tt.reason != "" {
+					var refused *rfbtest.RefusedError
+					if !errors.As(err, &refused) || !strings.HasPrefix(refused.Reason, tt.reason) {
+						t.Fatalf("%v, not %s", err, tt.reason)
+					}
+					if strings.HasPrefix(tt.reason, "1326") && refused.Reason != refuse.WrongLogin.Of().Error() && refused.Reason != refuse.WrongCode.Of().Error() {
+						t.Errorf("the reason is %q", refused.Reason)
+					}
+					// All that was sent: version, list, key, random number, hash, subtype and the reason. No room for a pixel.
+					if n := conn.down.Len(); n > 12+6+516+130+50+19+8+rfb.MaxReason+18 {
+						t.Errorf("%d bytes were sent", n)
+					}
+				} else if err != nil {
+					t.Fatal(err)
+				} else {
+					defer c.Close()
+					sees(t, c, 1, 1, canary)
+					c.Close()
+					if conn.has(c.Name()) != bare {
+						t.Errorf("the relay sees the session: %v", !bare)
+					}
+				}
+				if tt.password != "" && conn.has(tt.password) || len(tt.user) > 1 && bytes.Contains(conn.up.Bytes(), []byte(tt.user)) {
+					t.Error("the relay sees the log-in")
+				}
+			})
+		}
+	}
+	h.await("closes", func() bool { return len(h.sessions) == 0 })
+	h.with(func() { h.opened = refuse.Held.Of(bob, "10:04") })
+	_, err = rfbtest.Handshake(fromVersion(t, s, alice), rfbtest.Config{Security: uint8(rfb.SecRA2256), User: "alice", Password: "pass word"})
+	var refused *rfbtest.RefusedError
+	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Reason, "40010: bob@example.com has been in control") {
+		t.Fatal(err)
+	}
+}
+
+// Which types are offered, and in which order.
+func TestSecurityOffered(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		e2e  bool
+		want string
+	}{
+		{"by default", false, "\x05\x81\x05\x06\x13\x82"},
+		{"where sessions must be end to end", true, "\x03\x81\x05\x13"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, _ := start(t, small, func(w *ipc.Welcome) { w.RequireE2E = tt.e2e })
+			conn := fromVersion(t, s, alice)
+			_, err := rfbtest.Handshake(conn, rfbtest.Config{Security: 2}) // which is not among them
+			if got := conn.down.String()[len(rfb.VersionText):]; err == nil || got != tt.want {
+				t.Errorf("offered % x, not % x; %v", got, tt.want, err)
+			}
+			for _, chosen := range []byte{1, 2, 6, 16, 130} { // whatever the viewer was told by somebody in between
+				if strings.Contains(tt.want[1:], string([]byte{chosen})) {
+					continue
+				}
+				conn := fromVersion(t, s, alice)
+				if _, err := conn.Write([]byte(rfb.VersionText + string([]byte{chosen}))); err != nil {
+					t.Fatal(err)
+				}
+				buf := make([]byte, 100)
+				n := 0
+				for err = nil; err == nil; {
+					var m int
+					m, err = conn.Read(buf[n:])
+					n += m
+				}
+				if n != len(rfb.VersionText)+len(tt.want) {
+					t.Errorf("type %d: %d bytes were sent", chosen, n)
+				}
+			}
+		})
+	}
+}
+
+// A server with many viewers in the midst of the exchange serves others.
+func TestRSAAESBeside(t *testing.T) {
+	s, _ := start(t, small)
+	for range 20 {
+		conn := fromVersion(t, s, bob)
+		if _, err := conn.Write([]byte(rfb.VersionText + "\x81\x00\x00")); err != nil { // half a length
+			t.Fatal(err)
+		}
+	}
+	c, err := rfbtest.Handshake(fromVersion(t, s, alice), rfbtest.Config{Security: uint8(rfb.SecRA2256), Password: "12345678"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	sees(t, c, 1, 1, canary)
+}

@@ -140,7 +140,9 @@ func TestTightLength(t *testing.T) {
 func TestStall(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	a, b := net.Pipe()
+	sent := make(chan struct{})
 	go func() {
+		defer close(sent)
 		_, _ = a.Read(make([]byte, 1))
 		_, _ = a.Write(rfb.AppendServerInit(nil, image.Pt(4, 4), bgr233, "desk"))
 		_, _ = a.Write([]byte("\x00\x00\x00\x01\x00\x00\x00\x00\x00\x04\x00\x04\x00\x00\x00\x00\x01\x02\x03"))
@@ -152,6 +154,7 @@ func TestStall(t *testing.T) {
 	if err := c.WaitFor(func(c *Client) bool { return c.At(1, 1) != 0 }, time.Millisecond); err == nil || !strings.Contains(err.Error(), "not within") {
 		t.Errorf("waited until %v", err)
 	}
+	<-sent
 	a.Close()
 	if err := c.WaitFor(func(*Client) bool { return false }, time.Minute); err == nil || !strings.Contains(err.Error(), "unexpected EOF") {
 		t.Errorf("the end of the server is %v", err)

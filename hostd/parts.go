@@ -36,6 +36,12 @@ func runPart(ctx context.Context, name string, args []string) int {
 	fs.StringVar(&l.Level, "log-level", "info", "")
 	fs.StringVar(&l.Format, "log-format", "text", "")
 	fs.Parse(args)
+	if name == "net" {
+		if err := noNewPrivileges(); err != nil {
+			fmt.Fprintf(os.Stderr, "hostd: give up new privileges: %v\n", err)
+			return 1
+		}
+	}
 	if *state == "" && name == "net" { // under systemd
 		c, err := conf.LoadHost(*config)
 		if err != nil {
@@ -104,15 +110,32 @@ func dialMonitor(ctx context.Context, path string) (*ipc.Conn, error) {
 	}
 }
 
-// runNet is hostd-net. It gives up every way to more privilege first.
+// noNewPrivileges closes every way to more privilege, for good. A program with cgo (TURBO=1) cannot reach all of its threads for that, so
+// there one of them does it and starts the program anew, in which all have it.
+func noNewPrivileges() error {
+	if on, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err == nil && on == 1 {
+		return nil
+	}
+	_, _, errno := syscall.AllThreadsSyscall6(syscall.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0)
+	if errno == 0 {
+		return nil
+	}
+	if errno != syscall.ENOTSUP {
+		return errno
+	}
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	return syscall.Exec("/proc/self/exe", os.Args, os.Environ())
+}
+
+// runNet is hostd-net.
 func runNet(ctx context.Context, conn *ipc.Conn, state string, log *slog.Logger) error {
 	defer conn.Close()
 	defer runtime.KeepAlive(tunnel.Ballast())
 	unix.Umask(0o077)
 	setName("hostd-net")
-	if _, _, errno := syscall.AllThreadsSyscall6(syscall.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 && errno != syscall.ENOTSUP {
-		return fmt.Errorf("give up new privileges: %w", errno)
-	}
 	return desktop.Run(ctx, desktop.Config{Monitor: conn, StateDir: state, Version: versionText(), OS: osName(), Log: log})
 }
 

@@ -293,6 +293,9 @@ func TestThreeUsers(t *testing.T) {
 			t.Errorf("%s: capabilities %s, %s", c.name, status["CapEff"], status["CapPrm"])
 		}
 	}
+	if got := procStatus(t, part)["NoNewPrivs"]; got != "1" {
+		t.Errorf("hostd-net: NoNewPrivs is %s: a program with the setuid bit would give it privileges", got)
+	}
 	if n := inetSockets(t, w.HostProc.Pid); n != 0 {
 		t.Errorf("root's hostd holds %d internet sockets", n)
 	}

@@ -30,6 +30,11 @@ func (n *Network) Name(party string) string { return n.prefix + party }
 // Add makes a namespace for a party, with its loopback interface up.
 func (n *Network) Add(ctx context.Context, party string) error {
 	name := n.Name(party)
+	if _, err := os.Stat("/run/netns/" + name); err == nil { // of a run that was killed before it could clean up
+		if err := n.ip(ctx, "netns", "delete", name); err != nil {
+			return err
+		}
+	}
 	if err := n.ip(ctx, "netns", "add", name); err != nil {
 		return err
 	}

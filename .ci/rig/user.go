@@ -35,31 +35,31 @@ func LookupUser(name string) (*User, error) {
 // MakeUser makes a user, or takes the one that an earlier run has left, and has it removed by Close. A system user has no home and no
 // shell. A user of that name who is somebody else's is an error.
 func (s *Set) MakeUser(ctx context.Context, name string, system bool) (*User, error) {
+	remove := []string{"userdel", "--force", name}
+	if !system {
+		remove = []string{"userdel", "--force", "--remove", name}
+	}
 	old, err := user.Lookup(name)
 	var unknown user.UnknownUserError
 	switch {
 	case errors.As(err, &unknown):
-		args := []string{"useradd", "--comment", comment, "--user-group"}
-		if system {
-			args = append(args, "--system", "--no-create-home", "--home-dir", "/", "--shell", "/usr/sbin/nologin")
-		} else {
-			args = append(args, "--create-home", "--shell", "/bin/bash")
-		}
-		if _, err := s.Output(ctx, Program{Args: append(args, name)}); err != nil {
-			return nil, err
-		}
 	case err != nil:
 		return nil, err
 	case old.Name != comment:
 		return nil, fmt.Errorf("there is a user %s already who was not made for this; remove or rename it", name)
+	default: // of a run that was killed before it could clean up
+		_, _ = s.Output(ctx, Program{Args: remove}) // userdel complains when there was no mail to remove
 	}
-	s.Cleanup(func() {
-		args := []string{"userdel", name}
-		if !system {
-			args = []string{"userdel", "--remove", name}
-		}
-		_, _ = s.Output(context.Background(), Program{Args: args}) // userdel complains when there was no mail to remove
-	})
+	args := []string{"useradd", "--comment", comment, "--user-group"}
+	if system {
+		args = append(args, "--system", "--no-create-home", "--home-dir", "/", "--shell", "/usr/sbin/nologin")
+	} else {
+		args = append(args, "--create-home", "--shell", "/bin/bash")
+	}
+	if _, err := s.Output(ctx, Program{Args: append(args, name)}); err != nil {
+		return nil, err
+	}
+	s.Cleanup(func() { _, _ = s.Output(context.Background(), Program{Args: remove}) })
 	return LookupUser(name)
 }
 

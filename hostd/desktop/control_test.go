@@ -151,10 +151,7 @@ func TestWithdrawn(t *testing.T) {
 	})
 	says(t, s, alice, a, bob+" asks for control.")
 	h.with(func() { h.send(ipc.TypeAsk, ipc.Ask{Session: 1}) })
-	gone := func(*rfbtest.Client) bool { return len(s.texts(alice)) == 0 }
-	if err := a.WaitFor(gone, patience); err != nil {
-		t.Fatalf("still shown: %q, %v", s.texts(alice), err)
-	}
+	eventually(t, "the question is withdrawn", func() bool { return len(s.texts(alice)) == 0 })
 }
 
 // Whoever types on while the page comes up that control is another's does not choose its button by that.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -511,7 +510,7 @@ func TestWorkerEndsWhileTheMemoryIsItsOwn(t *testing.T) {
 	w.hold = true
 	w.mu.Unlock()
 	w.paint(image.Rect(0, 0, 16, 16), 0x00ff00)
-	soon(t, "a Grab", func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.held })
+	eventually(t, "a Grab", func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.held })
 	for i := 0; i < len(w.mem); i += frame.BytesPerPixel {
 		w.mem[i], w.mem[i+1], w.mem[i+2] = secret&0xff, secret>>8&0xff, secret>>16&0xff
 	}
@@ -519,7 +518,7 @@ func TestWorkerEndsWhileTheMemoryIsItsOwn(t *testing.T) {
 	s.mu.Lock()
 	d := s.desks[1]
 	s.mu.Unlock()
-	soon(t, "the end of the worker", func() bool { return !d.alive() })
+	eventually(t, "the end of the worker", func() bool { return !d.alive() })
 	// One more viewer, for whom nothing has been encoded yet.
 	other := view(t, s, "bob@example.com", tunnel.RoleWatch, rfbtest.Config{Encodings: []int32{rfb.ZRLE}})
 	logIn(t, s, "bob@example.com", other)
@@ -530,14 +529,4 @@ func TestWorkerEndsWhileTheMemoryIsItsOwn(t *testing.T) {
 	h.worker().paint(image.Rect(592, 400, 608, 416), 0x0000ff)
 	sees(t, c, 600, 410, 0x0000ff)
 	sees(t, other, 600, 410, 0x0000ff)
-}
-
-// soon waits for what nobody reports.
-func soon(t *testing.T, what string, come func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !come(); runtime.Gosched() {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
 }

@@ -36,10 +36,13 @@ check: ## format, vet, staticcheck, imports, known vulnerabilities, units, fuzzi
 	.ci/install build test
 	FUZZTIME=$(FUZZTIME) .ci/check
 
-bench: build ## beside its peers, in one run: the relay; takes minutes and wants a quiet machine
-	.ci/install build demo test
+bench: TURBO = 1
+bench: build ## beside its peers, in one run: the relay and the screen server; takes two hours and wants a quiet machine
+	.ci/install build demo test bench
 	go run ./.ci/bench/relay
 	go run ./.ci/bench/signin
+	go run ./.ci/bench/screen
+	go run ./.ci/bench/screen -link -many=false -only typing,film,scrolled
 
 fuzz: ## every fuzz target for FUZZTIME (20s)
 	go run ./.ci/fuzz -time $(FUZZTIME)

@@ -41,7 +41,7 @@ func (w *World) screen() *rig.Desktop {
 	w.Check(err)
 	_, err = d.Output(w.Ctx, "setxkbmap", "de")
 	w.Check(err)
-	w.Check(addKeys(d, 0x7d9, 0x1004e2d)) // Greek_OMEGA and U4E2D
+	w.Check(addKeys(d, 0x7d9, 0x1004e2d))        // Greek_OMEGA and U4E2D
 	_, err = d.Output(w.Ctx, "xset", "r", "off") // on a busy machine xdotool lets go so late that the screen would repeat the key
 	w.Check(err)
 	_, err = d.WindowManager(w.Ctx)

@@ -156,8 +156,9 @@ func (f *flow) adjust(window uint64) {
 }
 
 // Photographs that the path carries for longer than slowPicture are sent coarser the next time, and finer after enoughEasy that it carried
-// in less than quickPicture.
+// in less than quickPicture. On a path shorter than localTrip, what is slow is a viewer that decodes, and it would gain little.
 const (
+	localTrip    = 3 * time.Millisecond
 	slowPicture  = 45 * time.Millisecond
 	quickPicture = 20 * time.Millisecond
 	maxCoarser   = 8       // levels
@@ -168,6 +169,8 @@ const (
 // carried adjusts the quality to how long the path has carried an update with photographs.
 func (f *flow) carried(took time.Duration) {
 	switch {
+	case f.base < localTrip:
+		f.coarser, f.easy = 0, 0
 	case took > 2*slowPicture:
 		f.coarser, f.easy = min(f.coarser+2, maxCoarser), 0
 	case took > slowPicture:

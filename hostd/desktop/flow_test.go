@@ -132,6 +132,23 @@ func TestFlowFitsTheFilm(t *testing.T) {
 	}
 }
 
+// A viewer on this machine that is slow to decode is sent what it asked for all the same.
+func TestFlowIsNotFooledByASlowViewer(t *testing.T) {
+	f := flow{window: firstWindow}
+	now := time.Unix(1e9, 0)
+	for range 50 {
+		if n, ok := f.before(now); ok {
+			f.pong(n, now.Add(time.Millisecond))
+		}
+		n := f.after(130e3, true, now)
+		now = now.Add(100 * time.Millisecond)
+		f.pong(n, now)
+	}
+	if f.coarser != 0 {
+		t.Errorf("%d levels less", f.coarser)
+	}
+}
+
 // A path that becomes longer, and one that becomes shorter, is measured anew.
 func TestFlowForgetsAnOldBase(t *testing.T) {
 	p := newPath(12.5e6, 10*time.Millisecond)

@@ -14,10 +14,21 @@ const corkTime = time.Millisecond
 
 var writeBuffers = sync.Pool{New: func() any { return new([writeBuffer]byte) }}
 
-// A socket is a TCP connection under SSH. x/crypto/ssh makes two system calls for each packet of 32 KiB; a link gathers
-// those of one piece into one call. Where nothing is gathered it holds no buffer.
+// readBuffer is how much is read ahead while data comes without end, bytes.
+const readBuffer = 4 * sshPacket
+
+var readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
+
+// A socket is a TCP connection under SSH. x/crypto/ssh makes two system calls for each packet of 32 KiB, both ways; a
+// link gathers the writes of one piece into one call, and reads are gathered while they come without end. Where nothing
+// is gathered it holds no buffer.
 type socket struct {
 	net.Conn
+
+	// Owned by Read.
+	in       *[readBuffer]byte
+	from, to int  // what of in is still to be read
+	endless  bool // the last read got all that it had room for
 
 	mu     sync.Mutex // guards what follows, and the order of bytes on the wire
 	corked bool
@@ -42,6 +53,26 @@ type socketAddr struct {
 
 // LocalAddr is this end of the connection.
 func (s *socket) LocalAddr() net.Addr { return socketAddr{s.Conn.LocalAddr(), s} }
+
+// Read reads into p what has come. It is called by one goroutine at a time, SSH's reader.
+func (s *socket) Read(p []byte) (n int, err error) {
+	if s.in == nil && !s.endless {
+		n, err = s.Conn.Read(p)
+		s.endless = n == len(p)
+		return n, err
+	}
+	if s.in == nil {
+		s.in = readBuffers.Get().(*[readBuffer]byte)
+		s.to, err = s.Conn.Read(s.in[:])
+		s.endless = s.to >= sshPacket
+	}
+	n = copy(p, s.in[s.from:s.to])
+	if s.from += n; s.from == s.to {
+		readBuffers.Put(s.in)
+		s.in, s.from, s.to = nil, 0, 0
+	}
+	return n, err
+}
 
 // Write writes p, or holds it back between cork and uncork.
 func (s *socket) Write(p []byte) (int, error) {

@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 )
 
-// startOpenSSH starts Debian's sshd and ssh -R with keys and settings of their own. The cipher is the one that both
-// sides of Helmline take, and OpenSSH's fastest.
-func (b *run) startOpenSSH(relay, host place, service string) (*system, error) {
+// startOpenSSH starts Debian's sshd and ssh -R with keys and settings of their own, and with the cipher that they choose
+// or another one.
+func (b *run) startOpenSSH(relay, host place, service, name, cipher string) (*system, error) {
 	dir, err := os.MkdirTemp(b.dir, "ssh")
 	if err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func (b *run) startOpenSSH(relay, host place, service string) (*system, error) {
 		return nil, err
 	}
 	config := fmt.Sprintf("ListenAddress %s:%s\nHostKey %s\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n"+
-		"AuthorizedKeysFile %s\nAllowTcpForwarding yes\nX11Forwarding no\nPrintMotd no\nCiphers aes128-gcm@openssh.com\n",
+		"AuthorizedKeysFile %s\nAllowTcpForwarding yes\nX11Forwarding no\nPrintMotd no\n",
 		relay.addr, port, file("hostkey"), file("authorized_keys"))
 	if err := os.WriteFile(file("sshd_config"), []byte(config), 0o600); err != nil {
 		return nil, err
@@ -52,10 +52,13 @@ func (b *run) startOpenSSH(relay, host place, service string) (*system, error) {
 	if err := waitFor("sshd listening", func() bool { return listens(relay, port) }); err != nil {
 		return nil, err
 	}
-	c := host.command("ssh", "-F", "none", "-N", "-i", file("userkey"), "-p", port,
-		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile="+file("known_hosts"), "-o", "BatchMode=yes",
-		"-o", "Ciphers=aes128-gcm@openssh.com", "-o", "ExitOnForwardFailure=yes",
-		"-R", "127.0.0.1:"+entry+":"+service, "root@"+relay.addr)
+	args := []string{"-F", "none", "-N", "-i", file("userkey"), "-p", port,
+		"-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=" + file("known_hosts"), "-o", "BatchMode=yes",
+		"-o", "ExitOnForwardFailure=yes", "-R", "127.0.0.1:" + entry + ":" + service}
+	if cipher != "" {
+		args = append(args, "-c", cipher)
+	}
+	c := host.command("ssh", append(args, "root@"+relay.addr)...)
 	if err := b.background(c, file("ssh.log")); err != nil {
 		return nil, err
 	}
@@ -63,7 +66,7 @@ func (b *run) startOpenSSH(relay, host place, service string) (*system, error) {
 		log, _ := os.ReadFile(file("ssh.log"))
 		return nil, fmt.Errorf("%w: %s", err, log)
 	}
-	return &system{theirs, "127.0.0.1:" + entry, []int{d.Process.Pid, c.Process.Pid}}, nil
+	return &system{name, "127.0.0.1:" + entry, []int{d.Process.Pid, c.Process.Pid}}, nil
 }
 
 // background starts a command whose words go to a file.

@@ -85,10 +85,19 @@ func (b *run) note(row, name string, value float64) {
 }
 
 func (b *run) print(w io.Writer) {
-	fmt.Fprintf(w, "| medians of %d | %s | %s | ratio |\n|---|---|---|---|\n", b.rounds, ours, theirs)
+	fmt.Fprintf(w, "| medians of %d | %s |", b.rounds, ours)
+	for _, p := range peers {
+		fmt.Fprintf(w, " %s | ratio |", p.name)
+	}
+	fmt.Fprintf(w, "\n|---|---|%s\n", strings.Repeat("---|---|", len(peers)))
 	for _, row := range b.rows {
-		h, o := median(b.figures[row][ours]), median(b.figures[row][theirs])
-		fmt.Fprintf(w, "| %s | %.4g | %.4g | %.2f |\n", row, h, o, h/o)
+		h := median(b.figures[row][ours])
+		fmt.Fprintf(w, "| %s | %.4g |", row, h)
+		for _, p := range peers {
+			o := median(b.figures[row][p.name])
+			fmt.Fprintf(w, " %.4g | %.2f |", o, h/o)
+		}
+		fmt.Fprintln(w)
 	}
 }
 
@@ -131,14 +140,24 @@ func (b *run) start(relay, host place) ([]*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := b.startOpenSSH(relay, host, service)
-	if err != nil {
-		return nil, err
+	systems := []*system{h}
+	for _, p := range peers {
+		o, err := b.startOpenSSH(relay, host, service, p.name, p.cipher)
+		if err != nil {
+			return nil, err
+		}
+		systems = append(systems, o)
 	}
-	return []*system{h, o}, nil
+	return systems, nil
 }
 
-const ours, theirs = "Helmline", "OpenSSH -R"
+const ours = "Helmline"
+
+// OpenSSH as it comes, and with the cipher that is its fastest and Helmline's.
+var peers = []struct{ name, cipher string }{
+	{"OpenSSH -R", ""},
+	{"OpenSSH -R -c aes128-gcm", "aes128-gcm@openssh.com"},
+}
 
 func (b *run) startHelmline(relay, host place, service string) (*system, error) {
 	r := b.self(relay, "relayd", relay.addr+":0")

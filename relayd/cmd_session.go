@@ -18,7 +18,7 @@ func sessionCommands() []command {
 			return nil
 		})},
 		{path: "code", args: "EMAIL COMPUTER [--watch]", about: "Print a one-time code that stands for an account's sign-in, for viewers that cannot send a user name.", min: 2, max: 2, list: true,
-			more: "Type it as the password at the code door. It works once, within two minutes, and replaces the sign-in only: the computer still asks for its own.", flags: codeMake},
+			more: "Type it as the password at the code door, or where a viewer asks for one behind the SSH door. It works once, within two minutes, and\nreplaces the sign-in only: the computer still asks for its own.", flags: codeMake},
 		{path: "fingerprint", about: "Print the fingerprints of the relay's keys.", list: true, flags: plain(fingerprintList)},
 	}
 }

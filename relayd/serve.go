@@ -79,7 +79,7 @@ func run(ctx context.Context, c *conf.Relay, log *slog.Logger, reload <-chan os.
 		return err
 	}
 	hosts := registry.New(db, people, trail, log, reg)
-	desks := broker.New(log, reg, people, hosts, trail)
+	desks := broker.New(log, reg, people, hosts, hosts.Codes(), trail)
 
 	// The doors.
 	lobby := &lobby{log: log, penalties: turnstile.NewPenalties(), counts: turnstile.NewCounts(reg)}

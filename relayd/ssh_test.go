@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/helmline/helmline/bridge/rfb/rfbtest"
 	"github.com/helmline/helmline/bridge/tunnel"
 )
 
@@ -116,6 +117,31 @@ func TestSSHJumpReachesTheComputer(t *testing.T) {
 		if err := within(t, desk.ended, "end"); err != nil {
 			t.Errorf("%s: the computer's stream ended with: %v", target, err)
 		}
+	}
+}
+
+// A live one-time code goes with the stream that it is for, once, and is then worth nothing at the code door.
+func TestSSHTakesACodeAlong(t *testing.T) {
+	r := startRelay(t)
+	r.account("alice@example.com")
+	key := r.key("alice@example.com")
+	desk := r.computer("alice@example.com", "desk7", echo)
+	code, err := r.admin.MakeCode(minute(t), "alice@example.com", "desk7", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ target, want string }{{"desk7", ""}, {"watch.desk7", code.Code}, {"watch.desk7", ""}} {
+		cmd := before(r.ssh(minute(t), "alice@example.com", key), "-W", c.target+":5900")
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+		if h := within(t, desk.headers, "stream"); h.Code != c.want {
+			t.Errorf("%s: the computer is told the code %q", c.target, h.Code)
+		}
+	}
+	_, err = rfbtest.Dial(minute(t), r.ports["rfb_code"], rfbtest.Config{Security: 2, Code: code.Code})
+	if !strings.Contains(fmt.Sprint(err), "40024") {
+		t.Errorf("a spent code: %v", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 
 	"github.com/helmline/helmline/bridge/wire"
 )
@@ -27,37 +28,40 @@ const (
 // put in to have them taken for the viewer's.
 var ErrEarlyBytes = errors.New("the viewer sent bytes between its VeNCrypt choice and TLS")
 
-// X509 does VeNCrypt 0.2 on conn with one subtype on offer, then the server's side of TLS. conn must be the bare
-// connection, so that nothing read ahead of TLS can be taken for what TLS protects. Deadlines on conn hold.
-func X509(conn net.Conn, cfg *tls.Config, subtype uint32) (*tls.Conn, error) {
+// X509 does VeNCrypt 0.2 on conn with these subtypes on offer, then the server's side of TLS, and gives the viewer's choice. conn must be
+// the bare connection, so that nothing read ahead of TLS can be taken for what TLS protects. Deadlines on conn hold.
+func X509(conn net.Conn, cfg *tls.Config, subtypes ...uint32) (t *tls.Conn, chosen uint32, err error) {
 	if _, err := conn.Write([]byte{0, 2}); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	r := wire.NewReader(conn)
 	if major, minor := r.U8(), r.U8(); r.Err() != nil {
-		return nil, inside(r.Err())
+		return nil, 0, inside(r.Err())
 	} else if major != 0 || minor != 2 {
 		_, err := conn.Write([]byte{0xff})
-		return nil, errors.Join(fmt.Errorf("the viewer wants VeNCrypt %d.%d, not 0.2", major, minor), err)
+		return nil, 0, errors.Join(fmt.Errorf("the viewer wants VeNCrypt %d.%d, not 0.2", major, minor), err)
 	}
-	if _, err := conn.Write(binary.BigEndian.AppendUint32([]byte{0, 1}, subtype)); err != nil {
-		return nil, err
+	offer := []byte{0, byte(len(subtypes))}
+	for _, s := range subtypes {
+		offer = binary.BigEndian.AppendUint32(offer, s)
 	}
-	choice, err := lastChoice(conn)
-	if err != nil {
-		return nil, err
+	if _, err := conn.Write(offer); err != nil {
+		return nil, 0, err
 	}
-	if choice != subtype {
-		return nil, fmt.Errorf("VeNCrypt subtype %d: %w", choice, ErrNotOffered)
+	if chosen, err = lastChoice(conn); err != nil {
+		return nil, 0, err
+	}
+	if !slices.Contains(subtypes, chosen) {
+		return nil, 0, fmt.Errorf("VeNCrypt subtype %d: %w", chosen, ErrNotOffered)
 	}
 	if _, err := conn.Write([]byte{1}); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	t := tls.Server(conn, cfg)
+	t = tls.Server(conn, cfg)
 	if err := t.Handshake(); err != nil {
-		return nil, inside(err)
+		return nil, 0, inside(err)
 	}
-	return t, nil
+	return t, chosen, nil
 }
 
 // lastChoice reads four bytes and makes room for a fifth, which must not come: a viewer waits for the answer.

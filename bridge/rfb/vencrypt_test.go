@@ -57,7 +57,7 @@ func secure(conn net.Conn, cfg *tls.Config, subtype uint32, reason string) (user
 	if _, err := rfb.OfferSecurity(conn, minor, rfb.SecVeNCrypt); err != nil {
 		return "", "", err
 	}
-	t, err := rfb.X509(conn, cfg, subtype)
+	t, _, err := rfb.X509(conn, cfg, subtype)
 	if err != nil {
 		return "", "", err
 	}
@@ -206,7 +206,7 @@ func TestVeNCryptRefusals(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			conn := &deaf{script: script{in: strings.NewReader(c.in)}}
-			_, err := rfb.X509(conn, rfb.ServerTLS(cert), rfb.X509Plain)
+			_, _, err := rfb.X509(conn, rfb.ServerTLS(cert), rfb.X509Plain)
 			if c.err != nil && !errors.Is(err, c.err) || err == nil || !strings.Contains(err.Error(), c.text) {
 				t.Errorf("error %v, not %v%s", err, c.err, c.text)
 			}
@@ -283,7 +283,7 @@ func FuzzX509(f *testing.F) {
 	f.Add([]byte("\x00\x01"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		conn := &deaf{script: script{in: oneByOne{bytes.NewReader(in)}}}
-		if _, err := rfb.X509(conn, rfb.ServerTLS(cert), rfb.X509Plain); err == nil {
+		if _, _, err := rfb.X509(conn, rfb.ServerTLS(cert), rfb.X509Plain); err == nil {
 			t.Fatal("TLS began without a key exchange")
 		}
 	})

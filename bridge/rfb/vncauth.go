@@ -3,14 +3,15 @@ package rfb
 import (
 	"crypto/des" //nolint // VncAuth is DES; it is only used for codes that live once
 	"crypto/rand"
+	"crypto/subtle"
 	"io"
 	"math/bits"
 
 	"github.com/helmline/helmline/bridge/wire"
 )
 
-// Challenge sends 16 random bytes and reads the viewer's answer. The caller compares it with VncResponse in constant
-// time. RFC 6143, section 7.2.2.
+// Challenge sends 16 random bytes and reads the viewer's answer. Answers says whether it is
+// right. RFC 6143, section 7.2.2.
 func Challenge(rw io.ReadWriter) (challenge, response [16]byte, err error) {
 	if _, err := rand.Read(challenge[:]); err != nil {
 		return challenge, response, err
@@ -21,6 +22,12 @@ func Challenge(rw io.ReadWriter) (challenge, response [16]byte, err error) {
 	r := wire.NewReader(rw)
 	r.Full(response[:])
 	return challenge, response, inside(r.Err())
+}
+
+// Answers says, in a time that does not depend on how wrong it is, whether a response is the right one.
+func Answers(secret string, challenge, response [16]byte) bool {
+	want := VncResponse(secret, challenge)
+	return subtle.ConstantTimeCompare(want[:], response[:]) == 1
 }
 
 // VncResponse is the right answer to a challenge: both halves encrypted by DES under the first eight bytes of the secret,

@@ -14,8 +14,13 @@ import (
 )
 
 func TestReadHeader(t *testing.T) {
-	whole := Header{Purpose: RFBInit, Role: RoleTake, Minor: 8, Session: "s", Account: "a@b", Viewer: "v"}
+	whole := Header{Purpose: RFB, Role: RoleTake, Minor: 8, Session: "s", Account: "a@b", Viewer: "v", Code: "23456789"}
 	b := whole.AppendTo(nil)
+	noCode := whole
+	noCode.Code = ""
+	earlier := noCode.AppendTo(nil)
+	earlier = earlier[:len(earlier)-1]
+	earlier[1]--
 	later := append(bytes.Clone(b), "what a later version says"...)
 	later[1] += byte(len(later) - len(b))
 	for _, c := range []struct {
@@ -24,6 +29,7 @@ func TestReadHeader(t *testing.T) {
 	}{
 		{name: "all fields", in: string(b), want: whole},
 		{name: "a later version's", in: string(later), want: whole},
+		{name: "an earlier version's", in: string(earlier), want: noCode},
 		{name: "longest", in: string(longest().AppendTo(nil)), want: longest()},
 		{name: "nothing", err: "EOF"},
 		{name: "ends inside the length", in: "\x00", err: "unexpected EOF"},
@@ -31,8 +37,9 @@ func TestReadHeader(t *testing.T) {
 		{name: "too short", in: "\x00\x02\x01\x02", err: "unexpected EOF"},
 		{name: "too long", in: "\x04\x01", err: "1025 bytes of stream header, more than 1024"},
 		{name: "version", in: "\x00\x01\x02", err: "version 2, not 1"},
-		{name: "role", in: strings.Replace(string(b), "\x02\x03\x08", "\x02\x04\x08", 1), err: "role 4 is none of control, watch, take"},
+		{name: "role", in: strings.Replace(string(b), "\x01\x03\x08", "\x01\x04\x08", 1), err: "role 4 is none of control, watch, take"},
 		{name: "long session", in: "\x00\x05\x01\x02\x03\x08\x41", err: "65 bytes of session, more than 64"},
+		{name: "long code", in: strings.Replace(string(b), "\x0823456789", "\x09234567890", 1), err: "9 bytes of code, more than 8"},
 		{name: "line break", in: strings.Replace(string(b), "a@b", "a\nb", 1), err: "account holds characters that cannot be shown"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -48,6 +55,7 @@ func longest() Header {
 	return Header{
 		Purpose: 255, Role: RoleWatch, Minor: 255,
 		Session: strings.Repeat("s", MaxSession), Account: strings.Repeat("a", MaxAccount), Viewer: strings.Repeat("v", MaxViewer),
+		Code: strings.Repeat("c", MaxCode),
 	}
 }
 

@@ -49,6 +49,7 @@ const (
 	MaxSession = 64
 	MaxAccount = 255
 	MaxViewer  = 64
+	MaxCode    = 8 // what VncAuth takes
 	maxHeader  = 1024
 )
 
@@ -61,12 +62,16 @@ type Header struct {
 	Session string // the relay's name for the session, at most MaxSession bytes
 	Account string // e-mail address of the account, at most MaxAccount bytes
 	Viewer  string // address of the viewer as the relay sees it, at most MaxViewer bytes
+
+	// Code is a one-time code that the relay has spent on this stream, at most MaxCode bytes; only for RFB. A viewer that can do no more
+	// than VncAuth may show it, and gets as far as the host login. Empty: no viewer may.
+	Code string
 }
 
 // headerVersion is the first byte of a header.
 const headerVersion = 1
 
-// AppendTo appends the header: a two-byte length, then version, purpose, role, minor, session, account, viewer. Texts
+// AppendTo appends the header: a two-byte length, then version, purpose, role, minor, session, account, viewer, code. Texts
 // longer than their limit are cut.
 func (h Header) AppendTo(dst []byte) []byte {
 	at := len(dst)
@@ -74,6 +79,7 @@ func (h Header) AppendTo(dst []byte) []byte {
 	dst = wire.AppendString8(dst, cut(h.Session, MaxSession))
 	dst = wire.AppendString8(dst, cut(h.Account, MaxAccount))
 	dst = wire.AppendString8(dst, cut(h.Viewer, MaxViewer))
+	dst = wire.AppendString8(dst, cut(h.Code, MaxCode))
 	binary.BigEndian.PutUint16(dst[at:], uint16(len(dst)-at-2))
 	return dst
 }
@@ -85,7 +91,8 @@ func ReadHeader(from io.Reader) (Header, error) {
 	if err := first.Err(); err != nil {
 		return Header{}, fmt.Errorf("stream header: %w", err)
 	}
-	r := wire.NewReader(bytes.NewReader(body))
+	in := bytes.NewReader(body)
+	r := wire.NewReader(in)
 	if v := r.U8(); r.Err() == nil && v != headerVersion {
 		r.Failf("version %d, not %d", v, headerVersion)
 	}
@@ -93,6 +100,9 @@ func ReadHeader(from io.Reader) (Header, error) {
 	h.Session = text(r, "session", MaxSession)
 	h.Account = text(r, "account", MaxAccount)
 	h.Viewer = text(r, "viewer", MaxViewer)
+	if in.Len() > 0 { // an earlier version ends here
+		h.Code = text(r, "code", MaxCode)
+	}
 	if r.Err() == nil && h.Role > RoleTake {
 		r.Failf("%v is none of control, watch, take", h.Role)
 	}

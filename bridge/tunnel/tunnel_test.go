@@ -236,7 +236,7 @@ func TestStreamsBothWays(t *testing.T) {
 	host, relay := pair(t)
 	for name, side := range map[string][2]*Session{"relay opens": {relay, host}, "computer opens": {host, relay}} {
 		t.Run(name, func(t *testing.T) {
-			want := Header{Purpose: RFBInit, Role: RoleWatch, Minor: 8, Session: "s1", Account: "alice@example.com", Viewer: "192.0.2.1:999"}
+			want := Header{Purpose: RFB, Role: RoleWatch, Minor: 8, Session: "s1", Account: "alice@example.com", Viewer: "192.0.2.1:999", Code: "23456789"}
 			go func() {
 				c, h, err := side[1].Accept()
 				if err != nil || h != want {

@@ -68,7 +68,7 @@ func (s *server) serve(ctx context.Context, c net.Conn, h tunnel.Header) {
 	minor := int(h.Minor)
 	if se.e2e {
 		var t rfb.SecurityType
-		if minor, t, err = s.secure(ctx, conn, se, opened.Refusal); err == nil {
+		if minor, t, err = s.secure(ctx, conn, se, h.Code, opened.Refusal); err == nil {
 			log = log.With("security", t.String())
 		}
 	} else {
@@ -110,35 +110,50 @@ func (s *server) close(se *session, vanished bool) {
 // whose page comes from the relay, which therefore sees the session anyhow. The relay does not say which door a viewer came through,
 // and it would not have to be believed: the list of types is sent in clear, and a hostile relay could shorten it to RA2ne for any viewer
 // that can do that. Hence a computer that requires end-to-end sessions does not offer these types at all.
-func security(requireE2E bool) []rfb.SecurityType {
+//
+// VncAuth is offered where the relay has spent a one-time code on the stream, and last: whoever can log in to the computer by RFB's
+// security does. It brings a viewer that can do nothing else to the form, which is typed into in clear behind the relay's SSH. A
+// computer that requires end-to-end sessions does not offer it; X509Vnc, with the same code inside of TLS, is offered there too.
+func security(requireE2E, code bool) []rfb.SecurityType {
 	if requireE2E {
 		return []rfb.SecurityType{rfb.SecRA2256, rfb.SecRA2, rfb.SecVeNCrypt}
 	}
-	return []rfb.SecurityType{rfb.SecRA2256, rfb.SecRA2, rfb.SecRA2ne, rfb.SecVeNCrypt, rfb.SecRA2ne256}
+	all := []rfb.SecurityType{rfb.SecRA2256, rfb.SecRA2, rfb.SecRA2ne, rfb.SecVeNCrypt, rfb.SecRA2ne256}
+	if code {
+		all = append(all, rfb.SecVncAuth)
+	}
+	return all
 }
 
-// secure does RFB's security with the viewer: its credentials are the host login. early is the refusal that it gets
-// whatever they are.
-func (s *server) secure(ctx context.Context, conn net.Conn, se *session, early *refuse.Refusal) (minor int, t rfb.SecurityType, err error) {
+// secure does RFB's security with the viewer: its credentials are the host login, or they are code, unless that is empty, and the log-in
+// follows in the form. early is the refusal that it gets whatever they are.
+func (s *server) secure(ctx context.Context, conn net.Conn, se *session, code string, early *refuse.Refusal) (minor int, t rfb.SecurityType, err error) {
 	start := time.Now()
 	conn.SetDeadline(start.Add(versionTime))
 	if minor, err = rfb.ServerVersion(conn); err != nil {
 		return 0, 0, fmt.Errorf("version: %w", err)
 	}
-	if t, err = rfb.OfferSecurity(conn, minor, security(s.welcomed().RequireE2E)...); err != nil {
+	if t, err = rfb.OfferSecurity(conn, minor, security(s.welcomed().RequireE2E, code != "")...); err != nil {
 		return 0, 0, err
 	}
 	var c *credentials
-	if t == rfb.SecVeNCrypt {
-		c, err = s.x509Plain(conn, start)
-	} else {
+	switch t {
+	case rfb.SecVeNCrypt:
+		c, err = s.x509(conn, start, code)
+	case rfb.SecVncAuth:
+		conn.SetDeadline(start.Add(loginTime))
+		c, err = showCode(conn, code)
+	default:
 		c, err = s.rsaAES(conn, t, start)
 	}
 	if err != nil {
 		return 0, 0, fmt.Errorf("%v: %w", t, err)
 	}
 	refusal := early
-	if refusal == nil {
+	switch {
+	case c.code && !c.right:
+		refusal = refuse.CodeInvalid.Of()
+	case refusal == nil && !c.code:
 		refusal = s.logIn(ctx, se, c.user, c.secret)
 	}
 	clear(c.secret)
@@ -150,7 +165,7 @@ func (s *server) secure(ctx context.Context, conn net.Conn, se *session, early *
 		return 0, 0, err
 	}
 	conn.SetDeadline(time.Time{})
-	se.loggedIn = true
+	se.loggedIn, se.passes = !c.code, se.conn == conn
 	return minor, t, nil
 }
 
@@ -158,27 +173,50 @@ func (s *server) secure(ctx context.Context, conn net.Conn, se *session, early *
 type credentials struct {
 	user   string // empty: secret is the access code
 	secret []byte
+	code   bool // it showed a one-time code instead, which is
+	right  bool // or is not the right one
 
 	// result tells the viewer how it went, success when reason is empty, and gives what the session goes on with.
 	result func(minor int, reason string) (net.Conn, error)
 }
 
-// x509Plain reads them inside TLS.
-func (s *server) x509Plain(conn net.Conn, start time.Time) (*credentials, error) {
+// x509 reads them inside TLS. With a code the viewer may show that instead.
+func (s *server) x509(conn net.Conn, start time.Time, code string) (*credentials, error) {
 	conn.SetDeadline(start.Add(tlsTime))
 	s.mu.Lock()
 	cfg := s.tls
 	s.mu.Unlock()
-	t, err := rfb.X509(conn, cfg, rfb.X509Plain)
+	subtypes := []uint32{rfb.X509Plain}
+	if code != "" {
+		subtypes = append(subtypes, rfb.X509Vnc)
+	}
+	t, chosen, err := rfb.X509(conn, cfg, subtypes...)
 	if err != nil {
 		return nil, err
 	}
 	conn.SetDeadline(start.Add(loginTime))
-	c := &credentials{result: func(minor int, reason string) (net.Conn, error) { return t, rfb.WriteResult(t, minor, reason) }}
+	if chosen == rfb.X509Vnc {
+		return showCode(t, code)
+	}
+	c := &credentials{result: resultOn(t)}
 	if c.user, c.secret, err = rfb.ReadPlain(t); err != nil {
 		return nil, fmt.Errorf("log-in: %w", err)
 	}
 	return c, nil
+}
+
+// resultOn writes the result as it is.
+func resultOn(conn net.Conn) func(minor int, reason string) (net.Conn, error) {
+	return func(minor int, reason string) (net.Conn, error) { return conn, rfb.WriteResult(conn, minor, reason) }
+}
+
+// showCode has the viewer show the one-time code.
+func showCode(conn net.Conn, code string) (*credentials, error) {
+	challenge, response, err := rfb.Challenge(conn)
+	if err != nil {
+		return nil, fmt.Errorf("log-in: %w", err)
+	}
+	return &credentials{code: true, right: rfb.Answers(code, challenge, response), result: resultOn(conn)}, nil
 }
 
 // rsaAES reads them inside RSA-AES. Viewers show the key's fingerprint to their user before they send a key of their own, so all of it

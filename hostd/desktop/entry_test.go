@@ -44,10 +44,10 @@ func (c *relayed) has(text string) bool {
 	return bytes.Contains(c.up.Bytes(), []byte(text)) || bytes.Contains(c.down.Bytes(), []byte(text))
 }
 
-// fromVersion joins a viewer through the SSH door.
-func fromVersion(t testing.TB, s *server, account string) *relayed {
+// fromVersion joins a viewer through the SSH door, perhaps with a one-time code.
+func fromVersion(t testing.TB, s *server, account string, code ...string) *relayed {
 	t.Helper()
-	conn, err := join(t.Context(), t, s, tunnel.Header{Purpose: tunnel.RFB, Role: tunnel.RoleControl, Session: "s", Account: account})
+	conn, err := join(t.Context(), t, s, tunnel.Header{Purpose: tunnel.RFB, Role: tunnel.RoleControl, Session: "s", Account: account, Code: strings.Join(code, "")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,23 +126,26 @@ func TestSecurityOffered(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		e2e  bool
+		code string
 		want string
 	}{
-		{"by default", false, "\x05\x81\x05\x06\x13\x82"},
-		{"where sessions must be end to end", true, "\x03\x81\x05\x13"},
+		{"by default", false, "", "\x05\x81\x05\x06\x13\x82"},
+		{"with a code", false, "23456789", "\x06\x81\x05\x06\x13\x82\x02"},
+		{"where sessions must be end to end", true, "", "\x03\x81\x05\x13"},
+		{"where they must be, with a code", true, "23456789", "\x03\x81\x05\x13"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, _ := start(t, small, func(w *ipc.Welcome) { w.RequireE2E = tt.e2e })
-			conn := fromVersion(t, s, alice)
-			_, err := rfbtest.Handshake(conn, rfbtest.Config{Security: 2}) // which is not among them
+			conn := fromVersion(t, s, alice, tt.code)
+			_, err := rfbtest.Handshake(conn, rfbtest.Config{Security: 16}) // which is not among them
 			if got := conn.down.String()[len(rfb.VersionText):]; err == nil || got != tt.want {
 				t.Errorf("offered % x, not % x; %v", got, tt.want, err)
 			}
-			for _, chosen := range []byte{1, 2, 6, 16, 130} { // whatever the viewer was told by somebody in between
+			for _, chosen := range []byte{1, 2, 6, 16, 17, 18, 30, 113, 130} { // whatever the viewer was told by somebody in between
 				if strings.Contains(tt.want[1:], string([]byte{chosen})) {
 					continue
 				}
-				conn := fromVersion(t, s, alice)
+				conn := fromVersion(t, s, alice, tt.code)
 				if _, err := conn.Write([]byte(rfb.VersionText + string([]byte{chosen}))); err != nil {
 					t.Fatal(err)
 				}
@@ -157,6 +160,96 @@ func TestSecurityOffered(t *testing.T) {
 					t.Errorf("type %d: %d bytes were sent", chosen, n)
 				}
 			}
+		})
+	}
+}
+
+// A one-time code brings a viewer without user names to the form and no further: the host login is still to come.
+func TestOneTimeCode(t *testing.T) {
+	const code, seen, sealed = "23456789", "The relay can see what you type here", "End to end: the relay cannot see"
+	s, h := start(t, small)
+	strict, strictHost := start(t, small, func(w *ipc.Welcome) { w.RequireE2E = true })
+	clear := rfbtest.Config{Security: uint8(rfb.SecVncAuth), Code: code}
+	with := func(c rfbtest.Config, f func(*rfbtest.Config)) rfbtest.Config { f(&c); return c }
+	inTLS := func(h *fakeHost) rfbtest.Config {
+		return rfbtest.Config{Roots: roots(t, h.dir), ServerName: "localhost", Code: code}
+	}
+	for _, tt := range []struct {
+		name   string
+		server *server
+		cfg    rfbtest.Config
+		code   string // of the stream
+		form   string // what it says
+		err    string
+	}{
+		{"VncAuth", s, clear, code, seen, ""},
+		{"VncAuth, RFB 3.7", s, with(clear, func(c *rfbtest.Config) { c.Minor = 7 }), code, seen, ""},
+		{"VncAuth, RFB 3.3", s, with(clear, func(c *rfbtest.Config) { c.Minor = 3 }), code, seen, ""},
+		{"X509Vnc", s, inTLS(h), code, sealed, ""},
+		{"X509Vnc where sessions must be end to end", strict, inTLS(strictHost), code, sealed, ""},
+		{"a wrong code", s, with(clear, func(c *rfbtest.Config) { c.Code = "23456788" }), code, "", "refused by the server: 40024: "},
+		{"no code", s, with(clear, func(c *rfbtest.Config) { c.Code = "" }), code, "", "refused by the server: 40024: "},
+		{"a wrong code in TLS", s, with(inTLS(h), func(c *rfbtest.Config) { c.Code = "23456788" }), code, "", "refused by the server: 40024: "},
+		{"the access code", s, with(clear, func(c *rfbtest.Config) { c.Code = "12345678" }), code, "", "refused by the server: 40024: "},
+		{"VncAuth on a stream without a code", s, clear, "", "", "not one of [2]"},
+		{"nothing on a stream without a code", s, with(clear, func(c *rfbtest.Config) { c.Code = "" }), "", "", "not one of [2]"},
+		{"RFB 3.3 on a stream without a code", s, with(clear, func(c *rfbtest.Config) { c.Minor = 3 }), "", "", "needs a viewer that speaks RFB 3.8"},
+		{"X509Vnc on a stream without a code", s, inTLS(h), "", "", "subtypes [262], not 261"},
+		{"VncAuth where sessions must be end to end", strict, clear, code, "", "not one of [2]"},
+		{"RFB 3.3 where sessions must be end to end", strict, with(clear, func(c *rfbtest.Config) { c.Minor = 3 }), code, "", "needs a viewer that speaks RFB 3.8"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			conn := fromVersion(t, tt.server, alice, tt.code)
+			c, err := rfbtest.Handshake(conn, tt.cfg)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Fatalf("%v, not %s", err, tt.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			says(t, tt.server, alice, c, "Log in to this computer")
+			says(t, tt.server, alice, c, tt.form)
+			if c.At(1, 1) == canary {
+				t.Error("the desktop is shown before the host login")
+			}
+			logIn(t, tt.server, alice, c)
+			sees(t, c, 1, 1, canary)
+			c.Close()
+			for _, host := range []*fakeHost{h, strictHost} {
+				host.await("close", func() bool { return len(host.sessions) == 0 })
+			}
+		})
+	}
+	if len(h.logins) != 4 || len(strictHost.logins) != 1 {
+		t.Errorf("%d and %d log-ins: a one-time code is none", len(h.logins), len(strictHost.logins))
+	}
+	h.with(func() { h.opened = refuse.Held.Of(bob, "10:04") })
+	_, err := rfbtest.Handshake(fromVersion(t, s, alice, code), clear)
+	var refused *rfbtest.RefusedError
+	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Reason, "40010: bob@example.com has been in control") {
+		t.Fatal(err)
+	}
+}
+
+// Behind a log-in by RA2ne the session is in clear, and a form that comes back says so.
+func TestBareFormSaysSo(t *testing.T) {
+	for chosen, text := range map[rfb.SecurityType]string{
+		rfb.SecRA2ne: "The relay can see what you type here", rfb.SecRA2256: "End to end: the relay cannot see",
+	} {
+		t.Run(chosen.String(), func(t *testing.T) {
+			s, h := start(t, small)
+			c, err := rfbtest.Handshake(fromVersion(t, s, alice), rfbtest.Config{Security: uint8(chosen), Password: "12345678"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			sees(t, c, 1, 1, canary)
+			h.with(func() { h.send(ipc.TypeDetach, ipc.Detach{Session: 1, Refusal: refuse.NoRight.Of("alice")}) })
+			says(t, s, alice, c, text)
 		})
 	}
 }

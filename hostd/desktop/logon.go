@@ -14,7 +14,7 @@ func (s *session) showForm() {
 	w := s.srv.welcomed()
 	f := &s.form
 	f.Computer, f.Account, f.Relay = s.srv.names(), s.account, s.srv.relay()
-	f.CodeSet, f.OSLogin, f.Greeter, f.Passes = w.CodeSet, w.OSLogin, w.Greeter, !s.e2e
+	f.CodeSet, f.OSLogin, f.Greeter, f.Passes = w.CodeSet, w.OSLogin, w.Greeter, s.passes
 	f.Code = f.Code && f.CodeSet || !f.OSLogin
 	s.wipePage()
 	s.state, s.page = asksLogin, f.Page()

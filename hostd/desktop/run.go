@@ -197,7 +197,7 @@ func (s *server) newSession(account string, role ipc.Role, e2e bool) (*session, 
 	}
 	s.last++
 	se := &session{
-		srv: s, number: s.last, account: account, role: role, e2e: e2e, lease: s.lease,
+		srv: s, number: s.last, account: account, role: role, e2e: e2e, passes: !e2e, lease: s.lease,
 		events: make(chan event, maxEvents), results: make(chan result, 1), note: make(chan struct{}, 1),
 	}
 	if s.lease.Holder == "" {

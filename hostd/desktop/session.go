@@ -42,7 +42,8 @@ type session struct {
 	srv     *server
 	number  uint32
 	account string // the relay's word
-	e2e     bool
+	e2e     bool   // RFB's security is with this computer
+	passes  bool   // the relay can read it; set before it is served
 	conn    net.Conn
 	at      uint32 // desktop it was last attached to; guarded by srv.mu
 	view    *viewer

@@ -42,6 +42,12 @@ type People interface {
 	Holds(ctx context.Context, a *account.Account) error
 }
 
+// Codes are the one-time codes.
+type Codes interface {
+	// Take spends a live code that is for just this, and gives it; empty: there is none.
+	Take(account int64, computer string, role tunnel.Role) (code string)
+}
+
 // Trail is the audit log.
 type Trail interface {
 	Write(ctx context.Context, e audit.Event) error
@@ -56,6 +62,10 @@ type Request struct {
 	Viewer   netip.AddrPort
 	Purpose  tunnel.Purpose
 	Minor    int // of RFB's version, where the door has read it: 3, 7 or 8
+
+	// WithCode spends a live one-time code that is for just this, if there is one, and has the computer accept it: for viewers
+	// that can do no more than VncAuth, on their way to the host login.
+	WithCode bool
 }
 
 // A Broker holds the sessions of a relay.
@@ -63,6 +73,7 @@ type Broker struct {
 	log       *slog.Logger
 	people    People
 	computers Computers
+	codes     Codes
 	trail     Trail
 	count     *metrics
 
@@ -76,9 +87,9 @@ type Broker struct {
 }
 
 // New makes a broker that registers its metrics with reg.
-func New(log *slog.Logger, reg prometheus.Registerer, people People, computers Computers, trail Trail) *Broker {
+func New(log *slog.Logger, reg prometheus.Registerer, people People, computers Computers, codes Codes, trail Trail) *Broker {
 	return &Broker{
-		log: log, people: people, computers: computers, trail: trail, count: newMetrics(reg),
+		log: log, people: people, computers: computers, codes: codes, trail: trail, count: newMetrics(reg),
 		sessions: make(map[string]*Session), refusals: make(map[int64]*audit.Limit), idle: make(chan struct{}),
 	}
 }
@@ -102,7 +113,11 @@ func (b *Broker) Open(ctx context.Context, req Request) (*Session, error) {
 		err = context.Cause(s.ctx)
 	}
 	if err == nil {
-		err = b.trail.Write(ctx, s.event("session.start", 0, ""))
+		detail := ""
+		if s.coded {
+			detail = "a one-time code went along"
+		}
+		err = b.trail.Write(ctx, s.event("session.start", 0, detail))
 	}
 	if err != nil {
 		if s.ctx.Err() != nil {
@@ -146,10 +161,15 @@ func (s *Session) reach(ctx context.Context) error {
 	if err := s.broker.place(s, c, t.Most()); err != nil {
 		return err
 	}
-	s.stream, err = t.Open(ctx, tunnel.Header{
+	h := tunnel.Header{
 		Purpose: s.Purpose, Session: s.ID, Account: s.Account.Email, Viewer: s.Viewer.String(), Role: s.Role,
 		Minor: uint8(s.Minor),
-	})
+	}
+	if s.WithCode {
+		h.Code = s.broker.codes.Take(s.Account.ID, c.ID, s.Role)
+		s.coded = h.Code != ""
+	}
+	s.stream, err = t.Open(ctx, h)
 	var refusal *refuse.Refusal
 	if err == nil || errors.As(err, &refusal) {
 		return err

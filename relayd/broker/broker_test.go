@@ -43,6 +43,7 @@ type world struct {
 	full     bool // the audit log
 	events   []audit.Event
 	live     *tunnel.Session // nil: offline
+	code     string          // of alice's for control of desk7
 }
 
 func (w *world) Holds(context.Context, *account.Account) error {
@@ -75,6 +76,17 @@ func (w *world) ForAccount(context.Context, *account.Account) ([]registry.Comput
 }
 
 func (w *world) Tunnel(string, tunnel.Kind) (*tunnel.Session, bool) { return w.live, w.live != nil }
+
+func (w *world) Take(account int64, computer string, role tunnel.Role) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if account != alice.ID || computer != "id7" || role != tunnel.RoleControl {
+		return ""
+	}
+	code := w.code
+	w.code = ""
+	return code
+}
 
 func (w *world) Write(_ context.Context, e audit.Event) error {
 	w.mu.Lock()
@@ -116,7 +128,7 @@ func newBroker(t *testing.T, handle func(c net.Conn, h tunnel.Header)) (*Broker,
 		})
 		t.Cleanup(func() { near.Close(); far.Close(); work.Wait() })
 	}
-	return New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), w, w, w), w
+	return New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), w, w, w, w), w
 }
 
 // newTunnel is a tunnel over loopback: the computer's end and the relay's.
@@ -243,6 +255,43 @@ func TestJoin(t *testing.T) {
 	e := w.events[0]
 	if e.Account != alice.Email || e.Computer != "alice@example.com/desk7" || e.ComputerID != "id7" || e.Role != "control" || e.Session != s.ID || e.Door != "rfb" || e.Source != "192.0.2.1" || w.events[1].Code != 0 {
 		t.Errorf("events: %+v", w.events)
+	}
+}
+
+// A one-time code goes along where the door wants it, once, and for nothing but what it is for.
+func TestCodeGoesAlong(t *testing.T) {
+	told := make(chan string, 1)
+	b, w := newBroker(t, func(c net.Conn, h tunnel.Header) {
+		told <- h.Code
+		tunnel.WriteReply(c, nil)
+	})
+	w.code = "23456789"
+	for _, c := range []struct {
+		name string
+		with bool
+		role tunnel.Role
+		want string
+	}{
+		{"a door that does not want it", false, tunnel.RoleControl, ""},
+		{"another role", true, tunnel.RoleWatch, ""},
+		{"what it is for", true, tunnel.RoleControl, "23456789"},
+		{"again", true, tunnel.RoleControl, ""},
+	} {
+		req := request(c.role)
+		req.Purpose, req.WithCode = tunnel.RFB, c.with
+		s, err := b.Open(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		if got := <-told; got != c.want {
+			t.Errorf("%s: the computer is told %q", c.name, got)
+		}
+	}
+	for i, want := range []string{"", "", "a one-time code went along", ""} {
+		if e := w.events[2*i]; e.Kind != "session.start" || e.Detail != want {
+			t.Errorf("recorded %+v, not %q", e, want)
+		}
 	}
 }
 
@@ -559,7 +608,7 @@ func TestHalfAnEndBecomesAWholeOne(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil, nil, &world{})
+				b := New(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), nil, nil, nil, &world{})
 				v, computer := newHalf(), newHalf()
 				s := &Session{ID: "s", Request: request(tunnel.RoleWatch), broker: b, stream: computer}
 				s.ctx, s.cancel = context.WithCancelCause(context.Background())

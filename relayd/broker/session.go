@@ -27,6 +27,7 @@ type Session struct {
 	cancel   context.CancelCauseFunc
 	computer atomic.Pointer[registry.Computer] // nil until it is found
 	stream   net.Conn                          // to the computer; set by reach, then by nobody
+	coded    bool                              // a one-time code was spent on it; likewise
 	over     sync.Once                         // its end
 	guestOf  string                            // UUID of the computer in which it has a guest's place; guarded by the broker's mutex
 }

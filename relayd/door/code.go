@@ -2,7 +2,6 @@ package door
 
 import (
 	"context"
-	"crypto/subtle"
 	"crypto/tls"
 	"net"
 	"net/netip"
@@ -58,7 +57,7 @@ func (d *Code) serve(ctx context.Context, g *guest) error {
 	}
 	c := g.conn
 	if choice == rfb.SecVeNCrypt {
-		if c, err = rfb.X509(g.conn, d.TLS, rfb.X509Vnc); err != nil {
+		if c, _, err = rfb.X509(g.conn, d.TLS, rfb.X509Vnc); err != nil {
 			return err
 		}
 	}
@@ -73,10 +72,7 @@ func (d *Code) serve(ctx context.Context, g *guest) error {
 	if err := g.conn.SetDeadline(time.Time{}); err != nil {
 		return err
 	}
-	grant, err := d.match(ctx, g.from.Addr(), func(code string) bool {
-		want := rfb.VncResponse(code, challenge)
-		return subtle.ConstantTimeCompare(want[:], response[:]) == 1
-	})
+	grant, err := d.match(ctx, g.from.Addr(), func(code string) bool { return rfb.Answers(code, challenge, response) })
 	if err != nil {
 		return g.refuse(c, err)
 	}

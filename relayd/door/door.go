@@ -194,7 +194,7 @@ func (d *RFB) serve(ctx context.Context, g *guest) error {
 	if _, err := g.hello(rfb.SecVeNCrypt); err != nil {
 		return err
 	}
-	c, err := rfb.X509(g.conn, d.TLS, rfb.X509Plain)
+	c, _, err := rfb.X509(g.conn, d.TLS, rfb.X509Plain)
 	if err != nil {
 		return err
 	}

@@ -136,7 +136,7 @@ func (p *person) forward(ctx context.Context, nc ssh.NewChannel) {
 		return
 	}
 	s, err := p.gate.Desks.Open(ctx, broker.Request{
-		Account: p.account, Computer: t.computer, Role: t.role, Door: Door, Viewer: p.from.from, Purpose: tunnel.RFB,
+		Account: p.account, Computer: t.computer, Role: t.role, Door: Door, Viewer: p.from.from, Purpose: tunnel.RFB, WithCode: true,
 	})
 	if err != nil {
 		_ = nc.Reject(ssh.ConnectionFailed, err.Error())

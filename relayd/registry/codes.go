@@ -102,6 +102,23 @@ func (c *Codes) Match(try func(code string) bool) (*Grant, error) {
 	return &g, nil
 }
 
+// Take spends the newest live code that is for just this account, computer and role, and gives it; empty: there is none.
+// The caller has signed the account in and found the computer.
+func (c *Codes) Take(account int64, computer string, role tunnel.Role) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.expire()
+	newest := ""
+	for code, g := range c.live {
+		if g.Account.ID == account && g.Computer == computer && g.Role == role && (newest == "" || g.expires.After(c.live[newest].expires)) {
+			newest = code
+		}
+	}
+	delete(c.live, newest)
+	c.count.codes.Set(float64(len(c.live)))
+	return newest
+}
+
 // spend takes a code away; of several at once, one gets it.
 func (c *Codes) spend(code string) (Grant, bool) {
 	c.mu.Lock()

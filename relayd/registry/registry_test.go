@@ -527,6 +527,58 @@ func FuzzName(f *testing.F) {
 	})
 }
 
+// A door that has signed the account in takes a code for just what it opens.
+func TestTakeCode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRelay(t)
+		alice, bob := r.add("alice@example.com"), r.add("bob@example.com")
+		desk := r.enroll(alice.Email, "desk", "x")
+		found, err := r.Find(t.Context(), alice, "desk")
+		if err != nil {
+			t.Fatal(err)
+		}
+		codes := r.Codes()
+		var made []string
+		for range 2 {
+			code, _, err := codes.Make(alice, found, tunnel.RoleControl)
+			if err != nil {
+				t.Fatal(err)
+			}
+			made = append(made, code)
+			time.Sleep(time.Second)
+		}
+		for _, c := range []struct {
+			name     string
+			account  int64
+			computer string
+			role     tunnel.Role
+			want     string
+		}{
+			{"another account", bob.ID, desk.ID, tunnel.RoleControl, ""},
+			{"another computer", alice.ID, "id8", tunnel.RoleControl, ""},
+			{"to watch", alice.ID, desk.ID, tunnel.RoleWatch, ""},
+			{"to take", alice.ID, desk.ID, tunnel.RoleTake, ""},
+			{"the newest", alice.ID, desk.ID, tunnel.RoleControl, made[1]},
+			{"the other", alice.ID, desk.ID, tunnel.RoleControl, made[0]},
+			{"spent", alice.ID, desk.ID, tunnel.RoleControl, ""},
+		} {
+			if got := codes.Take(c.account, c.computer, c.role); got != c.want {
+				t.Errorf("%s: %q, not %q", c.name, got, c.want)
+			}
+		}
+		if _, err := codes.Match(func(code string) bool { return code == made[0] }); !refuse.CodeInvalid.Is(err) {
+			t.Errorf("spent, but good for the code door: %v", err)
+		}
+		if _, _, err := codes.Make(alice, found, tunnel.RoleControl); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(CodeTTL)
+		if code := codes.Take(alice.ID, desk.ID, tunnel.RoleControl); code != "" {
+			t.Errorf("expired: %q", code)
+		}
+	})
+}
+
 func TestCodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRelay(t)

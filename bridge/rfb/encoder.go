@@ -68,7 +68,7 @@ type Encoder struct {
 	tile [hexTile * hexTile]uint32 // of Hextile
 
 	pal     palette
-	numbers []byte  // of Tight: the band as numbers of colours
+	band    tightBand
 	open    []piece // of Tight: rectangles that may still grow
 	buf     []byte  // what is to be compressed, or a JPEG picture
 	deflate deflater
@@ -114,13 +114,17 @@ func (e *Encoder) rect(b *Batch, p Params, img frame.Image, r image.Rectangle) {
 
 // load converts the rows of r, at most bandRows of them, into e.px.
 func (e *Encoder) load(img frame.Image, r image.Rectangle) []uint32 {
-	w := r.Dx()
-	if n := w * r.Dy(); cap(e.px) < n {
-		e.px = make([]uint32, min(max(n, 1<<14), bandArea))
+	return e.loadAt(img, r, r.Dx()*r.Dy(), 0, r.Dx())
+}
+
+// loadAt is load for a part of a band of size pixels, which begins at pixel at of e.px and whose rows lie stride apart there.
+func (e *Encoder) loadAt(img frame.Image, r image.Rectangle, size, at, stride int) []uint32 {
+	if cap(e.px) < size {
+		e.px = make([]uint32, min(max(size, 1<<14), bandArea))
 	}
-	px := e.px[:w*r.Dy()]
+	px := e.px[at:size]
 	for y := range r.Dy() {
-		e.conv.row(px[y*w:(y+1)*w], img.Row(r.Min.Y+y, r.Min.X, r.Max.X))
+		e.conv.row(px[y*stride:y*stride+r.Dx()], img.Row(r.Min.Y+y, r.Min.X, r.Max.X))
 	}
 	return px
 }

@@ -6,6 +6,7 @@ import (
 	"image"
 	"maps"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -86,6 +87,21 @@ func TestLossy(t *testing.T) {
 
 // JPEG shows what Tight's own does. Any viewer of it can read a batch, whatever it has seen before, though only the first picture of
 // a quality has the tables.
+// A part of a photograph that is so bright that few colours are left is one nevertheless: sent exactly, its grain would take several times
+// as much.
+func TestBrightPhotograph(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	bright := paint(image.Rect(0, 0, 256, 128), func(x, y int) uint32 {
+		return 0xff0000 | uint32(0xfa+rnd.IntN(5))<<8 | uint32(0xc0+x/16*2+rnd.IntN(5))
+	})
+	var e rfb.Encoder
+	var b rfb.Batch
+	e.Append(&b, rfb.Params{Encoding: rfb.Tight, Format: rfb.Native, Quality: 8, Compress: -1}, bright, []image.Rectangle{bright.Rect})
+	if len(b.Lossy) != 1 || b.Lossy[0] != bright.Rect {
+		t.Errorf("by JPEG go %v, not all", b.Lossy)
+	}
+}
+
 func TestJPEGEncoding(t *testing.T) {
 	img := paint(image.Rect(0, 0, 640, 384), photograph(9))
 	var parts []image.Rectangle

@@ -7,6 +7,7 @@ const maxColours = 256
 const (
 	paletteBits  = 10
 	paletteSlots = 1 << paletteBits
+	paletteHash  = 0x9e3779b1 // odd, and its bits are well mixed: 2³² divided by the golden ratio
 )
 
 // A palette numbers colours in the order in which they are met. It takes no memory but its own.
@@ -24,7 +25,7 @@ func (p *palette) reset() {
 
 // slot is where v stands or would stand.
 func (p *palette) slot(v uint32) uint32 {
-	at := v * 0x9e3779b1 >> (32 - paletteBits)
+	at := v * paletteHash >> (32 - paletteBits)
 	for p.slots[at] != 0 && p.colours[p.slots[at]-1] != v {
 		at = (at + 1) % paletteSlots
 	}
@@ -54,19 +55,22 @@ func (p *palette) cut(n int) {
 	}
 }
 
-// add counts the colours of a block of rows w wide in lines of stride pixels. It stops and says false when there are more than
-// limit.
-func (p *palette) add(px []uint32, stride, w, h, limit int) bool {
-	last := ^px[0]
+// index numbers the colours of a block of rows w wide in lines of stride pixels, and writes the numbers to dst, whose lines are as
+// long. It stops and says false when there are more than limit.
+func (p *palette) index(dst []byte, px []uint32, stride, w, h, limit int) bool {
+	last, number := ^px[0], 0
 	for y := range h {
-		for _, v := range px[y*stride : y*stride+w] {
-			if v == last {
-				continue
+		out := dst[y*stride : y*stride+w]
+		for x, v := range px[y*stride : y*stride+w] {
+			if v != last {
+				if i := p.slots[v*paletteHash>>(32-paletteBits)]; i != 0 && p.colours[(i-1)%maxColours] == v {
+					number = int(i) - 1
+				} else if number = p.number(v, limit); number < 0 {
+					return false
+				}
+				last = v
 			}
-			last = v
-			if p.number(v, limit) < 0 {
-				return false
-			}
+			out[x] = byte(number)
 		}
 	}
 	return true

@@ -1,6 +1,8 @@
 package rfb
 
 import (
+	"bytes"
+	"encoding/binary"
 	"image"
 
 	"github.com/helmline/helmline/bridge/frame"
@@ -44,27 +46,34 @@ type piece struct {
 	block
 }
 
+// tightBand is what is known of the blocks of one band, left to right.
+type tightBand struct {
+	blocks  [maxWidth / bandRows]block
+	count   [maxWidth / bandRows]int // of colours, in a block of few
+	colours [maxWidth / bandRows][maxColours]uint32
+	numbers []byte // of the colours, for each pixel of the band
+}
+
 // tight cuts r into blocks, looks at each, and joins neighbours of a kind into one rectangle. Those that need no palette grow
 // downwards too, so they are sent at the end.
 func (e *Encoder) tight(b *Batch, p Params, img frame.Image, r image.Rectangle) {
 	e.open = e.open[:0]
+	t := &e.band
 	for band := range bands(r) {
-		px, w := e.load(img, band), band.Dx()
-		var blocks [maxWidth / bandRows]block
 		n := 0
-		for x := 0; x < w; x += bandRows {
-			blocks[n] = e.classify(px[x:], w, min(bandRows, w-x), band.Dy(), p.Quality >= 0)
+		for x := band.Min.X; x < band.Max.X; x += bandRows {
+			t.blocks[n] = e.classify(n, img, image.Rect(x, band.Min.Y, min(x+bandRows, band.Max.X), band.Max.Y), band, p.Quality >= 0)
 			n++
 		}
 		for i := 0; i < n; {
 			from := i
-			switch blocks[i].kind {
+			switch t.blocks[i].kind {
 			case mono, few:
-				i = e.paletteRun(b, p, px, band, blocks[:n], i)
+				i = e.paletteRun(b, p, band, n, i)
 			default:
-				for i++; i < n && blocks[i] == blocks[from]; i++ {
+				for i++; i < n && t.blocks[i] == t.blocks[from]; i++ {
 				}
-				e.join(piece{image.Rect(band.Min.X+from*bandRows, band.Min.Y, min(band.Min.X+i*bandRows, band.Max.X), band.Max.Y), blocks[from]})
+				e.join(piece{image.Rect(band.Min.X+from*bandRows, band.Min.Y, min(band.Min.X+i*bandRows, band.Max.X), band.Max.Y), t.blocks[from]})
 			}
 		}
 	}
@@ -90,44 +99,113 @@ func tightPacking(f PixelFormat) packing {
 	return f.packing()
 }
 
-// Few colours are sent as numbers, up to one for every eight pixels. Where JPEG is allowed, it takes over from 96 colours on.
+// Few colours are sent as numbers, up to one for every eight pixels. Where JPEG is allowed, it takes over from manyBesideJPEG on when
+// nearly all pixels differ from their neighbours.
 const (
-	pixelsPerColour  = 8
-	maxFewBesideJPEG = 96
+	pixelsPerColour = 8
+	manyBesideJPEG  = 24
 )
 
-// classify looks at a block of w × h pixels in lines of stride.
-func (e *Encoder) classify(px []uint32, stride, w, h int, jpeg bool) block {
-	limit := max(min(w*h/pixelsPerColour, maxColours), 2)
+// classify looks at block n of a band. Where its colours are few, it numbers them.
+func (e *Encoder) classify(n int, img frame.Image, r, band image.Rectangle, jpeg bool) block {
+	if uniform(img, r) {
+		return block{kind: solid, colour: e.loadAt(img, image.Rectangle{Min: r.Min, Max: r.Min.Add(image.Pt(1, 1))}, 1, 0, 1)[0]}
+	}
+	if jpeg && photographed(img, r) {
+		return block{kind: photo}
+	}
+	w, h, stride, at := r.Dx(), r.Dy(), band.Dx(), r.Min.X-band.Min.X
+	px := e.loadAt(img, r, stride*band.Dy(), at, stride)
+	if cap(e.band.numbers) < len(e.px) {
+		e.band.numbers = make([]byte, cap(e.px))
+	}
 	e.pal.reset()
-	ok := e.pal.add(px, stride, w, h, limit)
+	ok := e.pal.index(e.band.numbers[:cap(e.px)][at:], px, stride, w, h, max(min(w*h/pixelsPerColour, maxColours), 2))
 	switch {
 	case ok && e.pal.n == 1:
 		return block{kind: solid, colour: px[0]}
-	case ok && e.pal.n == 2:
-		return block{kind: mono}
-	case jpeg && (!ok || e.pal.n > maxFewBesideJPEG) && soft(px, stride, w, h):
+	case !ok && jpeg && soft(px, stride, w, h):
 		return block{kind: photo}
-	case ok:
-		return block{kind: few}
+	case !ok:
+		return block{kind: full}
 	}
-	return block{kind: full}
+	e.band.count[n] = copy(e.band.colours[n][:], e.pal.colours[:e.pal.n])
+	if e.pal.n == 2 {
+		return block{kind: mono}
+	}
+	return block{kind: few}
 }
 
-// soft says whether most pixels differ from the one to their left, as in photographs. Text, even smoothed and coloured, stands on
-// a ground of one colour. Every fourth row is looked at.
+// uniform says whether all pixels are the same, the byte that is not seen included.
+func uniform(img frame.Image, r image.Rectangle) bool {
+	first := img.Row(r.Min.Y, r.Min.X, r.Max.X)
+	if !bytes.Equal(first[frame.BytesPerPixel:], first[:len(first)-frame.BytesPerPixel]) {
+		return false
+	}
+	for y := r.Min.Y + 1; y < r.Max.Y; y++ {
+		if !bytes.Equal(img.Row(y, r.Min.X, r.Max.X), first) {
+			return false
+		}
+	}
+	return true
+}
+
+// photographed says whether three of four pixels differ from the one to their left, and there are many colours. It looks at every fourth
+// row, and is quick where it says no and where it says yes.
+func photographed(img frame.Image, r image.Rectangle) bool {
+	if r.Dx()*r.Dy() < tightMinPhoto {
+		return false
+	}
+	same, left := 0, (r.Dx()-1)*((r.Dy()+3)/4)/4 // pixels that may be the same
+	var colours [64]uint32                       // met lately
+	many := 0
+	for y := r.Min.Y; y < r.Max.Y; y += 4 {
+		row := img.Row(y, r.Min.X, r.Max.X)
+		last := binary.LittleEndian.Uint32(row) & 0xffffff
+		for x := frame.BytesPerPixel; x+4 <= len(row); x += frame.BytesPerPixel {
+			v := binary.LittleEndian.Uint32(row[x:]) & 0xffffff
+			if v == last {
+				if same++; same > left {
+					return false
+				}
+				continue
+			}
+			last = v
+			if many <= manyBesideJPEG {
+				if at := v * 0x9e3779b1 >> 26; colours[at] != v {
+					colours[at] = v
+					many++
+				}
+			}
+		}
+	}
+	return many > manyBesideJPEG
+}
+
+// soft says whether most pixels differ from the one to their left, or those that do differ by little, as in photographs. Text, even
+// smoothed and coloured, stands on a ground of one colour with sharp edges. Every fourth row is looked at.
 func soft(px []uint32, stride, w, h int) bool {
-	same, seen := 0, 0
+	same, little, seen := 0, 0, 0
 	for y := 0; y < h; y += 4 {
 		row := px[y*stride : y*stride+w]
 		for x := 1; x < len(row); x++ {
-			if row[x] == row[x-1] {
+			switch a, b := row[x], row[x-1]; {
+			case a == b:
 				same++
+			case near(a, b):
+				little++
 			}
 		}
 		seen += w - 1
 	}
-	return 2*same < seen
+	return 2*same < seen || 4*little > 3*(seen-same)
+}
+
+// near says whether each byte of two pixels differs by less than 16 or so.
+func near(a, b uint32) bool {
+	const high = 0x80808080
+	d := (a>>1&^high | high) - b>>1&^high + 0x08080808 // half the difference of each byte, as 0x88 and more or less
+	return d&0xf0f0f0f0 == high
 }
 
 // join adds a rectangle to the open one above it, or opens it.
@@ -142,47 +220,43 @@ func (e *Encoder) join(p piece) {
 	e.open = append(e.open, p)
 }
 
-// paletteRun sends block i and as many of the following as share its kind and fit into one palette. It returns the
+// paletteRun sends block i of n and as many of the following as share its kind and fit into one palette. It returns the
 // first block that it did not send.
-func (e *Encoder) paletteRun(b *Batch, p Params, px []uint32, band image.Rectangle, blocks []block, i int) int {
-	w, h := band.Dx(), band.Dy()
-	if cap(e.numbers) < w*h {
-		e.numbers = make([]byte, cap(e.px))
-	}
-	numbers := e.numbers[:w*h]
+func (e *Encoder) paletteRun(b *Batch, p Params, band image.Rectangle, n, i int) int {
+	t, w, h := &e.band, band.Dx(), band.Dy()
 	limit := maxColours
-	if blocks[i].kind == mono {
+	if t.blocks[i].kind == mono {
 		limit = 2
 	}
 	e.pal.reset()
-	from, end := i*bandRows, i*bandRows
-	for first := i; i < len(blocks) && blocks[i].kind == blocks[first].kind; i++ {
-		next := min(end+bandRows, w)
-		before := e.pal.n
-		if !e.number(numbers[end:], px[end:], w, next-end, h, limit) {
-			e.pal.cut(before)
+	from := i * bandRows
+	for first := i; i < n && t.blocks[i].kind == t.blocks[first].kind; i++ {
+		if !e.renumber(i, w, h, limit) {
 			break
 		}
-		end = next
 	}
+	end := min(i*bandRows, w)
 
 	b.Bytes = appendRect(b.Bytes, image.Rect(band.Min.X+from, band.Min.Y, band.Min.X+end, band.Max.Y), Tight)
 	b.Count++
 	stream := streamIndexed
 	e.buf = e.buf[:0]
 	for y := range h {
-		row := numbers[y*w+from : y*w+end]
+		row := t.numbers[y*w+from : y*w+end]
 		if limit > 2 {
 			e.buf = append(e.buf, row...)
 			continue
 		}
-		for len(row) > 0 {
-			n := min(len(row), 8)
+		for len(row) >= 8 {
+			e.buf = append(e.buf, row[0]<<7|row[1]<<6|row[2]<<5|row[3]<<4|row[4]<<3|row[5]<<2|row[6]<<1|row[7])
+			row = row[8:]
+		}
+		if len(row) > 0 {
 			var bits byte
-			for j, v := range row[:n] {
+			for j, v := range row {
 				bits |= v << (7 - j)
 			}
-			e.buf, row = append(e.buf, bits), row[n:]
+			e.buf = append(e.buf, bits)
 		}
 	}
 	if limit == 2 {
@@ -194,19 +268,28 @@ func (e *Encoder) paletteRun(b *Batch, p Params, px []uint32, band image.Rectang
 	return i
 }
 
-// number writes the numbers of a block's colours and adds new ones to the palette; false when there are too many.
-func (e *Encoder) number(dst []byte, px []uint32, stride, w, h, limit int) bool {
-	last, number := ^px[0], 0
+// renumber gives the pixels of a block, whose rows lie w apart, the numbers of e.pal, to which it adds what is new; false, and nothing has
+// changed, when there would be more than limit.
+func (e *Encoder) renumber(block, w, h, limit int) bool {
+	t := &e.band
+	var to [maxColours]byte
+	before, moved := e.pal.n, false
+	for i, v := range t.colours[block][:t.count[block]] {
+		n := e.pal.number(v, limit)
+		if n < 0 {
+			e.pal.cut(before)
+			return false
+		}
+		to[i], moved = byte(n), moved || n != i
+	}
+	if !moved {
+		return true
+	}
+	x := block * bandRows
 	for y := range h {
-		out := dst[y*stride : y*stride+w]
-		for x, v := range px[y*stride : y*stride+w] {
-			if v != last {
-				if number = e.pal.number(v, limit); number < 0 {
-					return false
-				}
-				last = v
-			}
-			out[x] = byte(number)
+		row := t.numbers[y*w+x : y*w+min(x+bandRows, w)]
+		for i, v := range row {
+			row[i] = to[v]
 		}
 	}
 	return true

@@ -9,10 +9,11 @@ import (
 	"github.com/helmline/helmline/bridge/rfb"
 )
 
-// Memory that is kept while nobody uses it, bytes: of one batch, and of all.
+// What is kept while nobody uses it.
 const (
-	maxKept = 4 << 20
-	maxIdle = 16 << 20
+	maxKept  = 4 << 20  // bytes of one batch
+	maxIdle  = 16 << 20 // and of all
+	maxSpare = 128      // encodings
 )
 
 // An encoding is one region of one frame, encoded once for every viewer of the same Params. While someone uses it, it is
@@ -100,16 +101,17 @@ func (c *cache) release(e *encoding) {
 	if e.users > 0 {
 		return
 	}
-	idle, at := 0, -1
+	idle, spare, at := 0, 0, -1
 	for i, k := range c.kept {
 		if k.users == 0 {
 			idle += cap(k.batch.Bytes)
+			spare++
 		}
 		if k == e {
 			at = i
 		}
 	}
-	if idle > maxIdle || cap(e.batch.Bytes) > maxKept {
+	if idle > maxIdle || spare > maxSpare || cap(e.batch.Bytes) > maxKept {
 		last := len(c.kept) - 1
 		c.kept[at], c.kept[last] = c.kept[last], nil
 		c.kept = c.kept[:last]

@@ -19,8 +19,9 @@ import (
 const (
 	inputRate  = 1000 // events a second: beyond it pointer moves are dropped, and the rest waits
 	inputBurst = 1000
-	maxEvents  = 64 // waiting for a page
-	maxHeld    = 32 // keys held down that went into a page
+	answerRate = 200 // fences and the like a second: beyond it they wait
+	maxEvents  = 64  // waiting for a page
+	maxHeld    = 32  // keys held down that went into a page
 )
 
 // Keys that answer the question for control.
@@ -52,6 +53,7 @@ type reader struct {
 	ctx    context.Context
 	in     *rfb.Reader
 	limit  *rate.Limiter
+	asks   *rate.Limiter // messages that want an answer
 	packet []byte
 
 	mods    modifiers
@@ -72,7 +74,7 @@ type reader struct {
 // readLoop takes in what the client sends, until its end.
 func (s *session) readLoop(ctx context.Context) error {
 	r := &reader{
-		s: s, ctx: ctx, in: rfb.NewReader(&begins{s}), limit: rate.NewLimiter(inputRate, inputBurst),
+		s: s, ctx: ctx, in: rfb.NewReader(&begins{s}), limit: rate.NewLimiter(inputRate, inputBurst), asks: rate.NewLimiter(answerRate, answerRate),
 		packet: make([]byte, 0, 64), clip: make([]byte, 0, form.MaxField),
 	}
 	defer func() { clear(r.clip[:cap(r.clip)]) }()
@@ -92,8 +94,11 @@ func (s *session) readLoop(ctx context.Context) error {
 }
 
 func (r *reader) SetPixelFormat(f rfb.PixelFormat) error {
-	r.s.view.setPixelFormat(f, r.fence)
+	fits := r.s.view.setPixelFormat(f, r.fence)
 	r.fence = r.fence[:0]
+	if !fits {
+		return errReplies
+	}
 	return nil
 }
 
@@ -113,6 +118,9 @@ func (r *reader) ContinuousUpdates(on bool, area image.Rectangle) error {
 	if on {
 		return nil
 	}
+	if err := wait(r.ctx, r.asks); err != nil {
+		return err
+	}
 	return r.answer(rfb.AppendEndOfCU(nil))
 }
 
@@ -124,6 +132,9 @@ func (r *reader) Fence(flags uint32, payload []byte) error {
 			r.s.view.pong(n, time.Now())
 		}
 		return nil
+	}
+	if err := wait(r.ctx, r.asks); err != nil {
+		return err
 	}
 	answer := rfb.AppendFence(r.fence[:0], flags&(rfb.FenceBlockBefore|rfb.FenceBlockAfter|rfb.FenceSyncNext), payload)
 	if flags&rfb.FenceSyncNext != 0 {
@@ -137,9 +148,6 @@ func (r *reader) Fence(flags uint32, payload []byte) error {
 var errReplies = errors.New("the viewer has more answered than it reads")
 
 func (r *reader) answer(message []byte) error {
-	if err := r.wait(); err != nil {
-		return err
-	}
 	if !r.s.view.reply(message) {
 		return errReplies
 	}
@@ -268,12 +276,14 @@ func (r *reader) CutText(text []byte) error {
 	return nil
 }
 
-// wait keeps to the limit.
-func (r *reader) wait() error {
-	if r.limit.Allow() {
+// wait keeps to the limit of keys.
+func (r *reader) wait() error { return wait(r.ctx, r.limit) }
+
+func wait(ctx context.Context, limit *rate.Limiter) error {
+	if limit.Allow() {
 		return nil
 	}
-	return r.limit.Wait(r.ctx)
+	return limit.Wait(ctx)
 }
 
 // flush sends the pointer's last move that the limit held back.

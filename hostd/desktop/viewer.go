@@ -202,14 +202,15 @@ func (v *viewer) bounds() image.Point {
 // What follows is called by the session's reader.
 
 // setPixelFormat also takes the answer, or none, to a fence that waits for this message: what follows that answer is in the new format, and
-// what was sent before it in the old one.
-func (v *viewer) setPixelFormat(f rfb.PixelFormat, answer []byte) {
+// what was sent before it in the old one. Like reply it says no to a client that reads no answers.
+func (v *viewer) setPixelFormat(f rfb.PixelFormat, answer []byte) bool {
 	v.mu.Lock()
 	v.format = f
 	v.anew, v.map8 = true, !f.TrueColour
-	v.replies = append(v.replies, answer...)
+	fits := v.queue(answer)
 	v.mu.Unlock()
 	v.wakeUp()
+	return fits
 }
 
 // setEncodings gives the messages that the client may send from now on.
@@ -234,13 +235,19 @@ func (v *viewer) setEncodings(list []int32) rfb.Optional {
 // reply has a message sent before the next update. It says no to a client that has many answered and reads none.
 func (v *viewer) reply(message []byte) bool {
 	v.mu.Lock()
-	fits := len(v.replies)+len(message) <= maxReplies
-	if fits {
-		v.replies = append(v.replies, message...)
-	}
+	fits := v.queue(message)
 	v.mu.Unlock()
 	v.wakeUp()
 	return fits
+}
+
+// queue is reply. v.mu is held.
+func (v *viewer) queue(message []byte) bool {
+	if len(v.replies)+len(message) > maxReplies {
+		return false
+	}
+	v.replies = append(v.replies, message...)
+	return true
 }
 
 // pong is a ping that has come back.

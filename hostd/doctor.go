@@ -168,7 +168,7 @@ func examineScreen(c *conf.Host, s *part.Status) finding {
 	f := finding{what: "screen", found: "a virtual display for each user"}
 	source := c.Display.Source
 	if source == "virtual" || source == "auto" && (s == nil || s.Seat == part.SeatNone.String()) {
-		for _, name := range []string{"Xvnc", "Xvfb"} {
+		for _, name := range []string{"Xtigervnc", "Xvfb"} {
 			for _, dir := range []string{"/usr/bin", "/usr/local/bin"} {
 				if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
 					f.found += " (" + name + ")"
@@ -176,7 +176,7 @@ func examineScreen(c *conf.Host, s *part.Status) finding {
 				}
 			}
 		}
-		f.found, f.remedy = "no screen, and no program for a virtual display", "apt install xvfb"
+		f.found, f.remedy = "no screen, and no program for a virtual display", "apt install tigervnc-standalone-server"
 		return f
 	}
 	if source == "auto" {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/helmline/helmline/.ci/rig"
+	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/bridge/rfb"
 	"github.com/helmline/helmline/bridge/rfb/rfbtest"
 )
@@ -217,7 +218,7 @@ func TestWatcherSendsInVain(t *testing.T) {
 		w.Check(c.Type("x"))
 		w.Check(c.Pointer(uint16(i&1), 100+i, 200))
 		w.Check(c.CutText("from a watcher"))
-		w.Check(c.SetDesktopSize(c.Size().Sub(c.Size().Div(2)), rfb.Screen{Rect: c.Picture().Rect.Inset(200).Sub(c.Picture().Rect.Inset(200).Min)}))
+		w.Check(c.SetDesktopSize(c.Size().Sub(c.Size().Div(2)), frame.Screen{Rect: c.Picture().Rect.Inset(200).Sub(c.Picture().Rect.Inset(200).Min)}))
 	}
 	// A controller's key comes after all of that, and is the only one.
 	v, err := w.Client(Account, w.Password, "")

@@ -21,6 +21,36 @@ func CheckSize(size image.Point) error {
 	return nil
 }
 
+// MaxScreens is the largest number of screens in a layout.
+const MaxScreens = 16
+
+// A Screen is one monitor of a desktop. Its number stays the same while it is there.
+type Screen struct {
+	ID   uint32
+	Rect image.Rectangle // pixels of the desktop
+}
+
+// CheckLayout says whether a desktop can get that size and these screens.
+func CheckLayout(size image.Point, screens []Screen) error {
+	if err := CheckSize(size); err != nil {
+		return err
+	}
+	if len(screens) < 1 || len(screens) > MaxScreens {
+		return fmt.Errorf("%d screens, not 1 to %d", len(screens), MaxScreens)
+	}
+	for i, s := range screens {
+		if s.Rect.Empty() || !s.Rect.In(image.Rectangle{Max: size}) {
+			return fmt.Errorf("screen %v does not lie on the desktop of %v", s.Rect, size)
+		}
+		for _, t := range screens[:i] {
+			if t.ID == s.ID {
+				return fmt.Errorf("two screens with the number %d", s.ID)
+			}
+		}
+	}
+	return nil
+}
+
 // BytesPerPixel is the size of every pixel in an Image.
 const BytesPerPixel = 4
 

@@ -19,7 +19,6 @@ const (
 	MaxCutTextDrain = 16 << 20  // bytes of text dropped; a longer one ends the connection
 	MaxClipboard    = 256 << 10 // bytes of a message of the clipboard extension; a longer one ends the connection
 	MaxFence        = 64        // bytes of payload; a longer fence is dropped
-	MaxScreens      = 16        // screens of a layout; a longer one is handed on as an empty one
 )
 
 // Optional names messages that a viewer may send only after the server has announced them.
@@ -46,35 +45,7 @@ type Handler interface {
 	CutText(text []byte) error                // Latin-1
 	ContinuousUpdates(on bool, r image.Rectangle) error
 	Fence(flags uint32, payload []byte) error
-	SetDesktopSize(size image.Point, screens []Screen) error // not checked; see CheckLayout
-}
-
-// A Screen is one monitor of a layout.
-type Screen struct {
-	ID    uint32
-	Rect  image.Rectangle
-	Flags uint32
-}
-
-// CheckLayout says whether a desktop can get that size and these screens.
-func CheckLayout(size image.Point, screens []Screen) error {
-	if err := frame.CheckSize(size); err != nil {
-		return err
-	}
-	if len(screens) < 1 || len(screens) > MaxScreens {
-		return fmt.Errorf("%d screens, not 1 to %d", len(screens), MaxScreens)
-	}
-	for i, s := range screens {
-		if s.Rect.Empty() || !s.Rect.In(image.Rectangle{Max: size}) {
-			return fmt.Errorf("screen %v does not lie on the desktop of %v", s.Rect, size)
-		}
-		for _, t := range screens[:i] {
-			if t.ID == s.ID {
-				return fmt.Errorf("two screens with the number %d", s.ID)
-			}
-		}
-	}
-	return nil
+	SetDesktopSize(size image.Point, screens []frame.Screen) error // not checked; see frame.CheckLayout
 }
 
 // A Reader reads a viewer's messages. It is used by one goroutine, but for Allow.
@@ -84,7 +55,7 @@ type Reader struct {
 	small     [MaxFence]byte
 	text      []byte
 	encodings []int32
-	screens   []Screen
+	screens   []frame.Screen
 }
 
 // NewReader reads from r, buffered.
@@ -280,8 +251,9 @@ func (r *Reader) desktopSize(h Handler) error {
 	r.pad(1)
 	r.screens = r.screens[:0]
 	for i := 0; i < n && r.r.Err() == nil; i++ {
-		s := Screen{ID: r.r.U32(), Rect: r.rect(), Flags: r.r.U32()}
-		if n <= MaxScreens {
+		s := frame.Screen{ID: r.r.U32(), Rect: r.rect()}
+		r.pad(4) // flags, none of which is defined
+		if n <= frame.MaxScreens {
 			r.screens = append(r.screens, s)
 		}
 	}

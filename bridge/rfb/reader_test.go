@@ -43,8 +43,8 @@ func (d *diary) Fence(flags uint32, payload []byte) error {
 func (d *diary) ContinuousUpdates(on bool, r image.Rectangle) error {
 	return d.add("continuous %t %v", on, r)
 }
-func (d *diary) SetDesktopSize(size image.Point, screens []rfb.Screen) error {
-	return d.add("size %v, %d screens, %v", size, len(screens), rfb.CheckLayout(size, screens))
+func (d *diary) SetDesktopSize(size image.Point, screens []frame.Screen) error {
+	return d.add("size %v, %d screens, %v", size, len(screens), frame.CheckLayout(size, screens))
 }
 
 const everything = rfb.AllowQEMUKeys | rfb.AllowFence | rfb.AllowContinuousUpdates | rfb.AllowExtendedMouse | rfb.AllowDesktopSize | rfb.AllowClipboard
@@ -248,15 +248,15 @@ func TestHandlerError(t *testing.T) {
 // quiet takes messages without memory.
 type quiet struct{ n int }
 
-func (q *quiet) SetPixelFormat(rfb.PixelFormat) error           { q.n++; return nil }
-func (q *quiet) SetEncodings([]int32) error                     { q.n++; return nil }
-func (q *quiet) UpdateRequest(bool, image.Rectangle) error      { q.n++; return nil }
-func (q *quiet) Key(bool, uint32, uint32) error                 { q.n++; return nil }
-func (q *quiet) Pointer(uint16, int, int) error                 { q.n++; return nil }
-func (q *quiet) CutText([]byte) error                           { q.n++; return nil }
-func (q *quiet) ContinuousUpdates(bool, image.Rectangle) error  { q.n++; return nil }
-func (q *quiet) Fence(uint32, []byte) error                     { q.n++; return nil }
-func (q *quiet) SetDesktopSize(image.Point, []rfb.Screen) error { q.n++; return nil }
+func (q *quiet) SetPixelFormat(rfb.PixelFormat) error             { q.n++; return nil }
+func (q *quiet) SetEncodings([]int32) error                       { q.n++; return nil }
+func (q *quiet) UpdateRequest(bool, image.Rectangle) error        { q.n++; return nil }
+func (q *quiet) Key(bool, uint32, uint32) error                   { q.n++; return nil }
+func (q *quiet) Pointer(uint16, int, int) error                   { q.n++; return nil }
+func (q *quiet) CutText([]byte) error                             { q.n++; return nil }
+func (q *quiet) ContinuousUpdates(bool, image.Rectangle) error    { q.n++; return nil }
+func (q *quiet) Fence(uint32, []byte) error                       { q.n++; return nil }
+func (q *quiet) SetDesktopSize(image.Point, []frame.Screen) error { q.n++; return nil }
 
 // endless repeats a text.
 type endless struct {
@@ -283,34 +283,6 @@ func TestReaderNoAllocation(t *testing.T) {
 		}
 	}); n > 0 {
 		t.Errorf("%v allocations for each kind of message", n)
-	}
-}
-
-func TestCheckLayout(t *testing.T) {
-	screen := func(id uint32, x, y, w, h int) rfb.Screen {
-		return rfb.Screen{ID: id, Rect: image.Rect(x, y, x+w, y+h)}
-	}
-	for _, c := range []struct {
-		name    string
-		size    image.Point
-		screens []rfb.Screen
-		err     string
-	}{
-		{"two side by side", image.Pt(200, 100), []rfb.Screen{screen(1, 0, 0, 100, 100), screen(2, 100, 0, 100, 100)}, ""},
-		{"none", image.Pt(200, 100), nil, "0 screens"},
-		{"the same number", image.Pt(200, 100), []rfb.Screen{screen(1, 0, 0, 100, 100), screen(1, 100, 0, 100, 100)}, "two screens with the number 1"},
-		{"outside", image.Pt(200, 100), []rfb.Screen{screen(1, 101, 0, 100, 100)}, "does not lie on the desktop"},
-		{"empty", image.Pt(200, 100), []rfb.Screen{screen(1, 100, 0, 0, 100)}, "does not lie on the desktop"},
-		{"no size", image.Pt(0, 100), []rfb.Screen{screen(1, 0, 0, 1, 1)}, "outside 1×1"},
-		{"limit - 1", image.Pt(frame.MaxSide-1, 1), []rfb.Screen{screen(1, 0, 0, 1, 1)}, ""},
-		{"limit", image.Pt(frame.MaxSide, 1), []rfb.Screen{screen(1, 0, 0, 1, 1)}, ""},
-		{"limit + 1", image.Pt(frame.MaxSide+1, 1), []rfb.Screen{screen(1, 0, 0, 1, 1)}, "outside 1×1"},
-		{"pixels, limit", image.Pt(16384, 4096), []rfb.Screen{screen(1, 0, 0, 1, 1)}, ""},
-		{"pixels, limit + 1 row", image.Pt(16384, 4097), []rfb.Screen{screen(1, 0, 0, 1, 1)}, "outside 1×1"},
-	} {
-		if err := rfb.CheckLayout(c.size, c.screens); (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
-			t.Errorf("%s: %v, not %q", c.name, err, c.err)
-		}
 	}
 }
 

@@ -68,7 +68,7 @@ func AppendDesktopSize(dst []byte, size image.Point) []byte {
 
 // AppendExtendedDesktopSize appends size and screens, at most 255 of them, with the reason and the result of a change. It
 // stands in an update of its own.
-func AppendExtendedDesktopSize(dst []byte, reason, result int, size image.Point, screens []Screen) []byte {
+func AppendExtendedDesktopSize(dst []byte, reason, result int, size image.Point, screens []frame.Screen) []byte {
 	screens = screens[:min(len(screens), 255)]
 	at := image.Pt(reason, result)
 	dst = appendRect(dst, image.Rectangle{Min: at, Max: at.Add(size)}, PseudoExtendedDesktopSize)
@@ -79,7 +79,7 @@ func AppendExtendedDesktopSize(dst []byte, reason, result int, size image.Point,
 		dst = binary.BigEndian.AppendUint16(dst, uint16(s.Rect.Min.Y))
 		dst = binary.BigEndian.AppendUint16(dst, uint16(s.Rect.Dx()))
 		dst = binary.BigEndian.AppendUint16(dst, uint16(s.Rect.Dy()))
-		dst = binary.BigEndian.AppendUint32(dst, s.Flags)
+		dst = append(dst, 0, 0, 0, 0) // flags, none of which is defined
 	}
 	return dst
 }

@@ -121,16 +121,16 @@ func TestPseudoRectangles(t *testing.T) {
 	if c.Size() != image.Pt(100, 50) {
 		t.Errorf("size %v", c.Size())
 	}
-	want := []rfb.Screen{{ID: 7, Rect: image.Rect(0, 0, 120, 80)}, {ID: 9, Rect: image.Rect(120, 0, 200, 80), Flags: 3}}
+	want := []frame.Screen{{ID: 7, Rect: image.Rect(0, 0, 120, 80)}, {ID: 9, Rect: image.Rect(120, 0, 200, 80)}}
 	send(t, to, c, rfb.AppendExtendedDesktopSize(update(1), rfb.ReasonOther, rfb.ResultOK, image.Pt(200, 80), want))
-	if got, reason, result := c.Layout(); c.Size() != image.Pt(200, 80) || !reflect.DeepEqual(got, want) || reason != 2 || result != 0 {
-		t.Errorf("size %v, %v, %d, %d", c.Size(), got, reason, result)
+	if got := c.Layout(); c.Size() != image.Pt(200, 80) || !reflect.DeepEqual(got, rfbtest.Layout{Reason: 2, Size: c.Size(), Screens: want}) {
+		t.Errorf("size %v, %v", c.Size(), got)
 	}
 	send(t, to, c, rfb.AppendExtendedDesktopSize(update(1), rfb.ReasonClient, rfb.ResultProhibited, image.Pt(200, 80), want))
-	if _, reason, result := c.Layout(); reason != 1 || result != 1 {
-		t.Errorf("reason %d, result %d", reason, result)
+	if got := c.Layout(); got.Reason != 1 || got.Result != 1 {
+		t.Errorf("%v", got)
 	}
-	if b := rfb.AppendExtendedDesktopSize(nil, 0, 0, image.Pt(1, 1), make([]rfb.Screen, 256)); len(b) != 12+4+255*16 || b[12] != 255 {
+	if b := rfb.AppendExtendedDesktopSize(nil, 0, 0, image.Pt(1, 1), make([]frame.Screen, 256)); len(b) != 12+4+255*16 || b[12] != 255 {
 		t.Errorf("256 screens gave %d bytes", len(b))
 	}
 	if c.Updates() != 10 {

@@ -225,7 +225,7 @@ func TestTakenMeanwhile(t *testing.T) {
 	if err := errors.Join(b.Press('x'), b.Pointer(1, 2, 3), b.CutText("x"), b.SetDesktopSize(small)); err != nil {
 		t.Fatal(err)
 	}
-	b.WaitFor(func(c *rfbtest.Client) bool { _, _, result := c.Layout(); return result == 1 }, patience)
+	b.WaitFor(func(c *rfbtest.Client) bool { return c.Layout().Result == 1 }, patience)
 	if n := h.keys(2); n != 0 {
 		t.Errorf("%d events of a watcher", n)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/helmline/helmline/bridge/frame"
+	"github.com/helmline/helmline/hostd/ipc"
 )
 
 // settleTime is half of how long a part of the picture must rest before what was sent of it with losses is sent exactly.
@@ -21,6 +22,8 @@ type desk struct {
 	picture *picture   // of now; nil at the end
 	name    string
 	viewers []*viewer
+
+	layout ipc.Layout // of picture, once that is laid
 
 	cursor  frame.Cursor
 	shape   uint32 // counts cursors
@@ -54,16 +57,6 @@ func (d *desk) set(p *picture, name string) {
 	}
 	p.look()
 	d.wakeAll()
-}
-
-// size is that of the picture; zero before the first.
-func (d *desk) size() image.Point {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.picture == nil {
-		return image.Point{}
-	}
-	return d.picture.image.Rect.Max
 }
 
 // alive says whether there is a worker.

@@ -53,7 +53,9 @@ type fakeHost struct {
 	asking   *ipc.Control
 	force    bool // everybody may take control without asking
 	screen   *fakeWorker
-	changed  chan struct{} // closed and made anew at each change
+	resizes  []ipc.Resize     // that carried the epoch
+	resize   func(ipc.Resize) // gets them; may be nil
+	changed  chan struct{}    // closed and made anew at each change
 }
 
 // A fakeWorker has a screen and the other end of the picture socket.
@@ -228,6 +230,15 @@ func (h *fakeHost) message(p []byte) {
 			return
 		}
 		h.inputs[in.Session] = append(h.inputs[in.Session], in)
+	case ipc.TypeResize:
+		m := decode[ipc.Resize](h, p)
+		if m.Session != h.holder || m.Epoch != h.epoch {
+			h.stray++
+			return
+		}
+		if h.resizes = append(h.resizes, m); h.resize != nil {
+			h.resize(m)
+		}
 	case ipc.TypeOnline:
 	default:
 		h.t.Errorf("unexpected message %d", p[0])
@@ -316,6 +327,7 @@ func (h *fakeHost) desktop(size image.Point) {
 		h.screen.conn.Close()
 	}
 	h.screen = w
+	w.conn.SendPacket((&ipc.Layout{Screens: whole(size)}).AppendTo(nil))
 	go w.serve()
 	h.send(ipc.TypeDesktop, ipc.Desktop{Number: 1, Size: size, Stride: stride, Name: "the desktop"}, f, b)
 	b.Close()

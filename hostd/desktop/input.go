@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/helmline/helmline/bridge/form"
+	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/bridge/rfb"
 	"github.com/helmline/helmline/hostd/ipc"
 )
@@ -103,7 +104,7 @@ func (r *reader) SetPixelFormat(f rfb.PixelFormat) error {
 }
 
 func (r *reader) SetEncodings(list []int32) error {
-	r.in.Allow(r.s.view.setEncodings(list)) // SetDesktopSize is answered with a refusal
+	r.in.Allow(r.s.view.setEncodings(list))
 	return nil
 }
 
@@ -154,10 +155,36 @@ func (r *reader) answer(message []byte) error {
 	return nil
 }
 
-// SetDesktopSize is refused: the desktop's size is the computer's.
-func (r *reader) SetDesktopSize(image.Point, []rfb.Screen) error {
-	r.s.view.refuseLayout()
+// SetDesktopSize is a wish of who controls.
+func (r *reader) SetDesktopSize(size image.Point, screens []frame.Screen) error {
+	if err := r.wait(); err != nil {
+		return err
+	}
+	fits := true
+	switch {
+	case r.s.epoch.Load() == 0:
+		fits = r.s.view.refuseLayout(ipc.ResizeProhibited)
+	case frame.CheckLayout(size, screens) != nil:
+		fits = r.s.view.refuseLayout(ipc.ResizeInvalid)
+	default:
+		fits = r.s.view.wantLayout(ipc.Resize{Number: r.s.srv.resizes.next(), Size: size, Screens: slices.Clone(screens)})
+	}
+	if !fits {
+		return errReplies
+	}
 	return nil
+}
+
+// resize hands a wish of the viewer's on to hostd, with the epoch of this session's control.
+func (s *session) resize(r ipc.Resize) (refused uint8) {
+	r.Session, r.Epoch = s.number, s.epoch.Load()
+	if r.Epoch == 0 {
+		return ipc.ResizeProhibited
+	}
+	if s.srv.monitor.conn.Send(ipc.TypeResize, r) != nil { // hostd is gone, and so will this be
+		return ipc.ResizeResources
+	}
+	return ipc.ResizeDone
 }
 
 // Key goes into a page when one is there, else to the desktop of who controls.

@@ -3,6 +3,7 @@ package desktop
 import (
 	"bufio"
 	"context"
+	"errors"
 	"image"
 	"io"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/jezek/xgb"
 	"github.com/jezek/xgb/xproto"
+	"golang.org/x/sys/unix"
 
 	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/bridge/rfb"
@@ -26,6 +28,7 @@ import (
 // An xserver is a real X server, seen by a program that draws.
 type xserver struct {
 	t    testing.TB
+	cmd  *exec.Cmd
 	name string
 	x    *xgb.Conn
 	root xproto.ScreenInfo
@@ -35,12 +38,17 @@ type xserver struct {
 
 func startX(t testing.TB, geometry string) *xserver {
 	t.Helper()
+	return startServer(t, "Xvfb", "-screen", "0", geometry)
+}
+
+func startServer(t testing.TB, program string, args ...string) *xserver {
+	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	cmd := exec.Command("Xvfb", "-displayfd", "3", "-ac", "-nolisten", "tcp", "-noreset", "-screen", "0", geometry)
+	cmd := exec.Command(program, append([]string{"-displayfd", "3", "-ac", "-nolisten", "tcp", "-noreset"}, args...)...)
 	cmd.ExtraFiles = []*os.File{w}
 	err = cmd.Start()
 	w.Close()
@@ -52,7 +60,7 @@ func startX(t testing.TB, geometry string) *xserver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &xserver{t: t, name: ":" + strings.TrimSpace(line)}
+	d := &xserver{t: t, cmd: cmd, name: ":" + strings.TrimSpace(line)}
 	if d.x, err = xgb.NewConnDisplay(d.name); err != nil {
 		t.Fatal(err)
 	}
@@ -133,6 +141,7 @@ func (h *fakeHost) real(d *xserver) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- screen.RunWorker(ctx, theirs, slog.New(slog.NewTextHandler(io.Discard, nil))) }()
+	received := make(chan struct{})
 	h.t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -140,24 +149,43 @@ func (h *fakeHost) real(d *xserver) {
 		}
 		mine.Close()
 		theirs.Close()
+		<-received
 	})
 	d.check(mine.Send(ipc.TypeStart, ipc.Start{Display: d.name}))
-	p, _, err := mine.Receive(make([]byte, ipc.MaxMessage))
+	buf := make([]byte, ipc.MaxMessage)
+	p, _, err := mine.Receive(buf)
 	d.check(err)
-	ready, err := ipc.Decode[ipc.Ready](p)
-	d.check(err)
+	h.with(func() { h.resize = func(r ipc.Resize) { mine.Send(ipc.TypeResize, r) } })
+	h.hand(mine, p)
+	go func() {
+		defer close(received)
+		for {
+			p, _, err := mine.Receive(buf)
+			if err != nil {
+				return
+			}
+			h.hand(mine, p)
+		}
+	}()
+}
+
+// hand gives a worker and hostd-net a memory of the size that the worker has told.
+func (h *fakeHost) hand(w *ipc.Conn, p []byte) {
+	ready, err1 := ipc.Decode[ipc.Ready](p)
 	stride := ready.Size.X * frame.BytesPerPixel
-	f, _, err := memory(stride * ready.Size.Y)
-	d.check(err)
-	defer f.Close()
-	worker, net, err := ipc.Pair()
-	d.check(err)
-	d.check(mine.Send(ipc.TypeMemory, ipc.Memory{Size: ready.Size, Stride: stride}, f, worker))
-	worker.Close()
-	h.with(func() {
-		h.send(ipc.TypeDesktop, ipc.Desktop{Number: 1, Size: ready.Size, Stride: stride, Name: "the desktop"}, f, net)
-		net.Close()
-	})
+	f, mem, err2 := memory(stride * ready.Size.Y)
+	worker, net, err3 := ipc.Pair()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		h.t.Error(err)
+		return
+	}
+	unix.Munmap(mem)
+	defer ipc.CloseFiles([]*os.File{f, worker, net})
+	if w.Send(ipc.TypeMemory, ipc.Memory{Size: ready.Size, Stride: stride}, f, worker) == nil {
+		h.with(func() {
+			h.send(ipc.TypeDesktop, ipc.Desktop{Number: 1, Size: ready.Size, Stride: stride, Name: "the desktop"}, f, net)
+		})
+	}
 }
 
 // document looks like a page with text and pictures.

@@ -36,6 +36,7 @@ type picture struct {
 	begun    bool   // a Grab has been sent
 	damaged  bool   // there is something to grab
 	due      bool   // a Grab waits for the last reader
+	laid     bool   // the desk knows its layout
 	dead     bool   // the worker is gone, the last picture stays
 	retired  bool   // no more used; unmapped when the last reader leaves
 	readers  int    // viewers that encode
@@ -152,6 +153,11 @@ func (p *picture) receiveLoop() error {
 			if c, err = ipc.ParseCursor(packet); err == nil {
 				p.desk.setCursor(p, c)
 			}
+		case ipc.TypeLayout:
+			var l ipc.Layout
+			if l, err = ipc.ParseLayout(packet, p.image.Rect.Max); err == nil {
+				p.desk.setLayout(p, l)
+			}
 		case ipc.TypePointer:
 			var at ipc.Pointer
 			if at, err = ipc.ParsePointer(packet); err == nil {
@@ -165,6 +171,9 @@ func (p *picture) receiveLoop() error {
 		}
 	}
 }
+
+// errNoLayout is a worker that does not say which screens there are.
+var errNoLayout = errors.New("a frame came before the layout")
 
 // took is a Frame: the memory is the viewers' again.
 func (p *picture) took(packet []byte) error {
@@ -186,6 +195,9 @@ func (p *picture) took(packet []byte) error {
 	p.sequence++
 	if p.sequence == 1 {
 		p.change.Add(p.image.Rect)
+	}
+	if !p.laid {
+		return errNoLayout
 	}
 	p.readable = true
 	if d.recent[0].Size() != p.change.Size() {

@@ -341,7 +341,7 @@ func TestManyViewers(t *testing.T) {
 func bench(tb testing.TB, size image.Point, viewers int, list ...int32) (*picture, []*viewer) {
 	s := &stats{}
 	d := newDesk(1, newCache(s))
-	p := &picture{desk: d, kick: make(chan struct{}, 1), image: frame.New(image.Rectangle{Max: size})}
+	p := &picture{desk: d, kick: make(chan struct{}, 1), laid: true, image: frame.New(image.Rectangle{Max: size})}
 	p.conn = discard(tb)
 	d.picture, p.begun = p, true
 	rnd := rand.New(rand.NewPCG(1, 1))

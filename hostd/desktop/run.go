@@ -6,10 +6,12 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,6 +47,7 @@ type server struct {
 	greeted chan struct{} // closed at hostd's first Welcome
 	greet   sync.Once
 	work    sync.WaitGroup // questions and pictures
+	resizes numbers        // of SetDesktopSize
 
 	mu        sync.Mutex // guards what follows
 	welcome   ipc.Welcome
@@ -57,12 +60,24 @@ type server struct {
 	last      uint32 // number of a session
 }
 
+// numbers counts, and leaves 0 out.
+type numbers struct{ last atomic.Uint32 }
+
+func (n *numbers) next() uint32 {
+	for {
+		if i := n.last.Add(1); i != 0 {
+			return i
+		}
+	}
+}
+
 func newServer(cfg Config) (*server, error) {
 	s := &server{
 		log: cfg.Log, monitor: newMonitor(cfg.Monitor), painter: form.NewPainter(), stats: &stats{}, heed: heedTime,
 		reload: make(chan struct{}, 1), greeted: make(chan struct{}), desks: make(map[uint32]*desk), sessions: make(map[uint32]*session),
 	}
 	s.cache = newCache(s.stats)
+	s.resizes.last.Store(rand.Uint32()) // a worker may still know one of before
 	return s, s.stats.register(cfg.Metrics)
 }
 

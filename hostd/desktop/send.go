@@ -24,6 +24,7 @@ type sender struct {
 	arrow    frame.Cursor
 	ground   frame.Image // the background, as wide as the picture
 	said     said
+	laidOut  laidOut // what the client was told last; its Screens are nil before
 
 	copies           []frame.Copy // of this update
 	work, part, rest frame.Region
@@ -84,26 +85,49 @@ func (v *viewer) sendLoop(ctx context.Context) error {
 
 // step sends at most one update. more says that it did, wait after what time there will be something to send.
 func (v *viewer) step(now time.Time) (more bool, wait time.Duration, err error) {
-	v.mu.Lock()
-	if len(v.replies) > 0 {
-		v.send.head = append(v.send.head[:0], v.replies...)
-		v.replies = v.replies[:0]
-		v.mu.Unlock()
-		return true, 0, v.write(v.send.head)
+	if more, err = v.stepReplies(); more {
+		return more, 0, err
 	}
+	more, later, err := v.stepLayout(now)
+	if more {
+		return more, 0, err
+	}
+	more, wait, err = v.stepUpdate(now)
+	if wait == 0 || later > 0 && later < wait {
+		wait = later
+	}
+	return more, wait, err
+}
+
+// stepReplies sends the messages that go before the next update.
+func (v *viewer) stepReplies() (more bool, err error) {
+	v.mu.Lock()
+	if len(v.replies) == 0 {
+		v.mu.Unlock()
+		return false, nil
+	}
+	v.send.head = append(v.send.head[:0], v.replies...)
+	v.replies = v.replies[:0]
+	v.mu.Unlock()
+	return true, v.write(v.send.head)
+}
+
+// stepUpdate is step for what is seen.
+func (v *viewer) stepUpdate(now time.Time) (more bool, wait time.Duration, err error) {
+	v.mu.Lock()
 	goes := v.going && !v.flow.congested(now)
-	if !v.asked && !goes && !v.layout && !v.map8 {
+	if !v.asked && !goes && !v.map8 {
 		v.mu.Unlock()
 		return false, 0, nil
 	}
 	u := update{scene: v.scene, caps: v.caps.Coarser(v.flow.coarser), format: v.format, size: v.size, area: v.area}
-	map8, layout := v.map8, v.layout
-	v.map8, v.layout = false, false
+	map8 := v.map8
+	v.map8 = false
 	if v.anew {
 		v.anew, v.send.said = false, said{}
 	}
 	if v.full {
-		if wait = v.nextFull.Sub(now); wait > 0 && !map8 && !layout {
+		if wait = v.nextFull.Sub(now); wait > 0 && !map8 {
 			v.mu.Unlock()
 			return false, wait, nil
 		}
@@ -117,13 +141,12 @@ func (v *viewer) step(now time.Time) (more bool, wait time.Duration, err error) 
 	switch {
 	case map8:
 		return true, 0, v.write(rfb.AppendColourMap(v.send.head[:0]))
-	case layout:
-		return true, 0, v.writeLayout(&u, rfb.ReasonClient, rfb.ResultProhibited)
 	case !asked:
 		return false, 0, nil
 	}
 	if size := v.wants(&u); size != u.size {
-		return true, 0, v.resize(&u, size)
+		v.resize(&u, size)
+		return true, 0, v.write(rfb.AppendDesktopSize(rfb.AppendUpdateHeader(v.send.head[:0], 1), size))
 	}
 	if wait = v.send.drawn.Add(frameTime).Sub(now); wait > 0 && v.redraws(&u) {
 		return false, wait, nil // a page is drawn as often as a picture is captured
@@ -132,35 +155,31 @@ func (v *viewer) step(now time.Time) (more bool, wait time.Duration, err error) 
 	return more, 0, err
 }
 
-// wants is the size the client's picture should have.
+// wants is the size the client's picture should have. One that knows of layouts has been told already.
 func (v *viewer) wants(u *update) image.Point {
-	if u.scene.desk == nil || !u.caps.DesktopSize && !u.caps.ExtendedDesktopSize {
+	if u.scene.desk == nil || !u.caps.DesktopSize || u.caps.ExtendedDesktopSize {
 		return u.size
 	}
-	if size := u.scene.desk.size(); size != (image.Point{}) {
-		return size
+	if l, ok := u.scene.desk.laidOut(); ok {
+		return l.size
 	}
 	return u.size
 }
 
-// resize gives the client's picture a new size, in an update of its own.
-func (v *viewer) resize(u *update, size image.Point) error {
+// resize gives the client's picture a new size, of which the client is told next.
+func (v *viewer) resize(u *update, size image.Point) {
 	v.mu.Lock()
 	v.size = size
 	v.dirty.Reset(size)
 	v.dirty.Add(v.dirty.Bounds())
 	v.copies = v.copies[:0]
+	v.goes = v.goes.Intersect(v.dirty.Bounds())
 	v.answered()
 	v.mu.Unlock()
 	u.size = size
 	v.send.lossy.Reset(size)
 	v.send.notDesk.Reset(size)
 	v.send.cursor.box = image.Rectangle{}
-	if !u.caps.DesktopSize {
-		return v.writeLayout(u, rfb.ReasonServer, rfb.ResultOK)
-	}
-	v.send.head = rfb.AppendDesktopSize(rfb.AppendUpdateHeader(v.send.head[:0], 1), size)
-	return v.write(v.send.head)
 }
 
 // answered says that the client's requests are answered. v.mu is held.
@@ -179,12 +198,6 @@ func (v *viewer) waits(u *update) {
 	if !v.hungry.Swap(true) && u.scene.desk != nil {
 		u.scene.desk.hungry()
 	}
-}
-
-func (v *viewer) writeLayout(u *update, reason, result int) error {
-	screens := [1]rfb.Screen{{Rect: image.Rectangle{Max: u.size}}}
-	v.send.head = rfb.AppendExtendedDesktopSize(rfb.AppendUpdateHeader(v.send.head[:0], 1), reason, result, u.size, screens[:])
-	return v.write(v.send.head)
 }
 
 func (v *viewer) write(b []byte) error {

@@ -160,7 +160,7 @@ func TestWatcher(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.WaitFor(func(c *rfbtest.Client) bool { _, _, result := c.Layout(); return result == 1 }, patience); err != nil {
+	if err := c.WaitFor(func(c *rfbtest.Client) bool { return c.Layout().Result == 1 }, patience); err != nil {
 		t.Fatal(err) // the refusal of the size comes last
 	}
 	h.with(func() {

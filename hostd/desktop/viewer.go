@@ -11,6 +11,7 @@ import (
 	"github.com/helmline/helmline/bridge/form"
 	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/bridge/rfb"
+	"github.com/helmline/helmline/hostd/ipc"
 )
 
 // Limits of what is sent.
@@ -47,35 +48,36 @@ type viewer struct {
 	cache   *cache
 	painter *form.Painter
 	out     *bufio.Writer
-	pieces  *pieces       // below out
-	wake    chan struct{} // 1; to sendLoop: look for something to send
+	pieces  *pieces                // below out
+	wake    chan struct{}          // 1; to sendLoop: look for something to send
+	ask     func(ipc.Resize) uint8 // hands a wish on to hostd, or gives the result that refuses it
 
 	hungry atomic.Bool // the client waits for an update
 	coarse atomic.Bool // something was sent with losses
 	draws  atomic.Bool // the desktop's cursor is drawn into the picture
 
-	mu       sync.Mutex // guards what follows
-	size     image.Point
-	format   rfb.PixelFormat
-	caps     rfb.Capabilities
-	asked    bool
-	area     image.Rectangle // of the requests not yet answered
-	full     bool            // of them, one was not incremental
-	dirty    frame.Region    // what the client's picture lacks
-	copies   []frame.Copy    // and what it can get by copying before, in order; see copies.go
-	spare    frame.Region    // scratch memory
-	from     *picture        // the latest that damage came from; nil: none since the scene has changed
-	scene    *scene
-	anew     bool // the client has to be told cursor and name again
-	map8     bool // the client has to be sent the colour map
-	layout   bool // the client waits for an answer to SetDesktopSize
-	nextFull time.Time
-	replies  []byte          // messages that go before the next update: answers to fences and the like, in order
-	fences   bool            // the client knows of fences
-	ends     bool            // and of continuous updates
-	going    bool            // continuous updates are on
-	goes     image.Rectangle // their area
-	flow     flow            // of a client that knows of fences
+	mu        sync.Mutex // guards what follows
+	size      image.Point
+	format    rfb.PixelFormat
+	caps      rfb.Capabilities
+	asked     bool
+	area      image.Rectangle // of the requests not yet answered
+	full      bool            // of them, one was not incremental
+	dirty     frame.Region    // what the client's picture lacks
+	copies    []frame.Copy    // and what it can get by copying before, in order; see copies.go
+	spare     frame.Region    // scratch memory
+	from      *picture        // the latest that damage came from; nil: none since the scene has changed
+	scene     *scene
+	anew      bool // the client has to be told cursor and name again
+	map8      bool // the client has to be sent the colour map
+	nextFull  time.Time
+	replies   []byte          // messages that go before the next update: answers to fences and the like, in order
+	fences    bool            // the client knows of fences
+	ends      bool            // and of continuous updates
+	going     bool            // continuous updates are on
+	goes      image.Rectangle // their area
+	flow      flow            // of a client that knows of fences
+	relayouts relayouts
 
 	send sender // owned by sendLoop
 }
@@ -276,19 +278,12 @@ func (v *viewer) request(incremental bool, r image.Rectangle) {
 	v.area = v.area.Union(r)
 	v.asked = true
 	if !incremental {
-		v.full = true
+		v.full, v.relayouts.described = true, true
 	}
 	d := v.scene.desk
 	v.mu.Unlock()
 	if !v.hungry.Swap(true) && d != nil {
 		d.hungry()
 	}
-	v.wakeUp()
-}
-
-func (v *viewer) refuseLayout() {
-	v.mu.Lock()
-	v.layout = true
-	v.mu.Unlock()
 	v.wakeUp()
 }

@@ -14,6 +14,7 @@ import (
 	"image"
 	"time"
 
+	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/bridge/refuse"
 )
 
@@ -36,6 +37,7 @@ const (
 	TypeClose                   // Close
 	TypeOnline                  // Online: the tunnel's state, for "hostd status"
 	TypeInput                   // Input, binary; from hostd to the worker too
+	TypeResize                  // Resize; from hostd to the worker too
 )
 
 // Messages of hostd to hostd-net.
@@ -76,6 +78,7 @@ const (
 	TypeFrame                     // worker → hostd-net: Frame, binary
 	TypeCursor                    // worker → hostd-net: frame.Cursor, binary
 	TypePointer                   // worker → hostd-net: Pointer, binary: where the pointer is now
+	TypeLayout                    // worker → hostd-net: Layout, binary: before the first Frame, and when it is another
 )
 
 // Hello is hostd-net's first message.
@@ -191,6 +194,16 @@ type Answer struct {
 type Close struct {
 	Session  uint32
 	Vanished bool
+}
+
+// Resize asks for another size and layout of the desktop that a session controls. The Layout that comes after it says what has come of
+// it; none comes when hostd drops it, since the session does not control.
+type Resize struct {
+	Session uint32
+	Epoch   uint64
+	Number  uint32 // hostd-net's, not 0
+	Size    image.Point
+	Screens []frame.Screen
 }
 
 // Online is the state of the tunnel.

@@ -148,6 +148,7 @@ func FuzzPackets(f *testing.F) {
 	f.Add(Pointer{3, 4}.AppendTo(nil))
 	f.Add((&Frame{Rects: []image.Rectangle{image.Rect(0, 0, 3, 3)}}).AppendTo(nil))
 	f.Add(AppendCursor(nil, &frame.Cursor{Size: image.Pt(1, 1), Pix: make([]byte, 4)}))
+	f.Add((&Layout{Number: 3, Result: ResizeInvalid, Screens: []frame.Screen{{ID: 1, Rect: image.Rect(0, 0, 3, 3)}}}).AppendTo(nil))
 	f.Add(append([]byte{byte(TypeLogin)}, `{"ID":1,"Secret":"c2VjcmV0"}`...))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		if m, err := ParseInput(p); err == nil && !bytes.Equal(m.AppendTo(nil), p) {
@@ -155,6 +156,11 @@ func FuzzPackets(f *testing.F) {
 		}
 		if m, err := ParsePointer(p); err == nil && !bytes.Equal(m.AppendTo(nil), p) {
 			t.Errorf("pointer %x", p)
+		}
+		if m, err := ParseLayout(p, image.Pt(640, 480)); err == nil {
+			if again, err := ParseLayout(m.AppendTo(nil), image.Pt(640, 480)); err != nil || !reflect.DeepEqual(again, m) {
+				t.Errorf("layout %x", p)
+			}
 		}
 		if m, err := ParseGrab(p); err == nil && m.Full != (p[1] != 0) {
 			t.Errorf("grab %x", p)
@@ -170,6 +176,7 @@ func FuzzPackets(f *testing.F) {
 			Decode[Login](p)
 			Decode[Ready](p)
 			Decode[Open](p)
+			Decode[Resize](p)
 		}
 	})
 }

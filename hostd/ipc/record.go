@@ -206,3 +206,47 @@ func ParsePointer(p []byte) (Pointer, error) {
 	}
 	return Pointer{binary.BigEndian.Uint16(p[1:]), binary.BigEndian.Uint16(p[3:])}, nil
 }
+
+// What came of a Resize; the numbers are those of RFB's ExtendedDesktopSize.
+const (
+	ResizeDone       = 0
+	ResizeProhibited = 1 // the display's size is not to be changed
+	ResizeResources  = 2
+	ResizeInvalid    = 3
+)
+
+// Layout is what screens a desktop has.
+type Layout struct {
+	Number  uint32 // of the last Resize; 0: there was none
+	Result  uint8  // of it
+	Screens []frame.Screen
+}
+
+// AppendTo appends the packet.
+func (m *Layout) AppendTo(dst []byte) []byte {
+	be := binary.BigEndian
+	dst = append(dst, byte(TypeLayout))
+	dst = be.AppendUint32(dst, m.Number)
+	dst = append(dst, m.Result)
+	for _, s := range m.Screens {
+		dst = appendRect(be.AppendUint32(dst, s.ID), s.Rect)
+	}
+	return dst
+}
+
+// ParseLayout takes a layout packet of a desktop of that size apart.
+func ParseLayout(p []byte, size image.Point) (Layout, error) {
+	const head, each = 6, 12
+	if len(p) < head || Type(p[0]) != TypeLayout || (len(p)-head)%each != 0 || p[5] > ResizeInvalid {
+		return Layout{}, ErrMalformed
+	}
+	be := binary.BigEndian
+	m := Layout{Number: be.Uint32(p[1:]), Result: p[5]}
+	for p = p[head:]; len(p) > 0; p = p[each:] {
+		m.Screens = append(m.Screens, frame.Screen{ID: be.Uint32(p), Rect: parseRect(p[4:])})
+	}
+	if frame.CheckLayout(size, m.Screens) != nil {
+		return Layout{}, ErrMalformed
+	}
+	return m, nil
+}

@@ -34,13 +34,24 @@ func (g *Gate) Shut() {
 func (g *Gate) Pass(in ipc.Input) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.epoch == 0 || in.Epoch != g.epoch || in.Session != g.session {
+	if !g.controls(in.Session, in.Epoch) {
 		g.dropped++
 		return false
 	}
 	g.passed++
 	g.sink(in)
 	return true
+}
+
+// Controls says whether input of that session and epoch is let through.
+func (g *Gate) Controls(session uint32, epoch uint64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.controls(session, epoch)
+}
+
+func (g *Gate) controls(session uint32, epoch uint64) bool {
+	return g.epoch != 0 && epoch == g.epoch && session == g.session
 }
 
 // Counts gives the numbers of input events let through and dropped so far.

@@ -2,6 +2,7 @@ package part
 
 import (
 	"context"
+	"image"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,7 @@ type desktop struct {
 	ctx      context.Context // ends when the desktop is closed
 	cancel   context.CancelFunc
 	name     string
+	size     image.Point // of its last picture; zero: it had none
 	pic      *picture    // nil while there is no worker that is ready
 	handed   bool        // hostd-net has pic
 	worker   *workerPart // nil: there is none at the moment

@@ -2,12 +2,14 @@ package part
 
 import (
 	"fmt"
+	"image"
 	"os"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/hostd/ipc"
 )
@@ -317,6 +319,36 @@ func TestWorkerEnds(t *testing.T) {
 	w.ended()
 }
 
+// Who controls may resize, with the epoch of now; a display that has to be started again has its last size.
+func TestResize(t *testing.T) {
+	s := newStage(t, SeatState{}, nil)
+	n := s.enter("alice@example.com", "alice", ipc.RoleControl)
+	watcher := s.enter("dora@example.com", "alice", ipc.RoleWatch)
+	w := s.worker()
+	s.attach(n)
+	size := image.Pt(100, 80)
+	resize := func(session uint32, epoch uint64, number uint32) {
+		s.net.send(ipc.TypeResize, ipc.Resize{Session: session, Epoch: epoch, Number: number, Size: size, Screens: []frame.Screen{{Rect: image.Rectangle{Max: size}}}})
+	}
+	resize(n, 0, 1)
+	epoch, _ := s.control(n, false, false)
+	resize(n, epoch-1, 2)
+	resize(watcher, epoch, 3)
+	resize(n, epoch, 4)
+	r := get[ipc.Resize](w, ipc.TypeResize)
+	if r.Number != 4 || r.Size != size || len(r.Screens) != 1 {
+		t.Fatalf("%+v", r)
+	}
+	w.send(ipc.TypeSize, ipc.Ready{Display: ":9", Size: size, Name: "desk"})
+	ipc.CloseFiles(s.net.next(ipc.TypeDesktop).files)
+	w.proc.Kill()
+	w = recv(t, s.parts.workers)
+	same(t, "the size at the next start", get[ipc.Start](w, ipc.TypeStart).Size, size)
+	w.send(ipc.TypeFailed, ipc.Failed{Cause: "no X server of that size"})
+	w = recv(t, s.parts.workers)
+	same(t, "the size after that has failed", get[ipc.Start](w, ipc.TypeStart).Size, image.Pt(1280, 800))
+}
+
 func TestNoDisplay(t *testing.T) {
 	s := newStage(t, SeatState{}, nil)
 	n := s.enter("alice@example.com", "alice", ipc.RoleControl)
@@ -379,6 +411,7 @@ func TestAbuse(t *testing.T) {
 		{"half an input", func(s *stage) { s.net.conn.SendPacket(ipc.Input{}.AppendTo(nil)[:12]) }},
 		{"an input of no kind", func(s *stage) { s.net.conn.SendPacket(ipc.Input{Session: 1, Epoch: 1, Kind: 9}.AppendTo(nil)) }},
 		{"a role that is none", func(s *stage) { s.net.send(ipc.TypeOpen, ipc.Open{Session: 9, Role: 7}) }},
+		{"a layout that cannot be", func(s *stage) { s.net.send(ipc.TypeResize, ipc.Resize{Session: 1, Number: 1, Size: image.Pt(9, 9)}) }},
 		{"session 0", func(s *stage) { s.net.send(ipc.TypeOpen, ipc.Open{Session: 0, Role: ipc.RoleWatch}) }},
 		{"a number twice", func(s *stage) { s.net.send(ipc.TypeOpen, ipc.Open{Session: 1, Role: ipc.RoleWatch}) }},
 		{"a number twice, after its end", func(s *stage) {

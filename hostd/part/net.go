@@ -67,6 +67,8 @@ func (m *Monitor) fromNet(n *netPart, p []byte) error {
 		return handle(m, n, p, m.answer)
 	case ipc.TypeClose:
 		return handle(m, n, p, m.closeSession)
+	case ipc.TypeResize:
+		return handle(m, n, p, m.resize)
 	case ipc.TypeOnline:
 		return handle(m, n, p, m.isOnline)
 	default:

@@ -102,8 +102,12 @@ func (m *Monitor) workerUp(d *desktop, w *workerPart) {
 	}
 	d.worker = w
 	d.sink.Store(w)
+	size := m.c.Size
+	if d.kind == SeatNone && d.size != (image.Point{}) && d.failures == 0 {
+		size = d.size // as it was
+	}
 	w.send(ipc.TypeStart, ipc.Start{Display: d.display, Cookie: []byte(d.cookie), Xauthority: d.xauthority,
-		Greeter: d.kind == SeatGreeter, Size: m.c.Size})
+		Greeter: d.kind == SeatGreeter, Size: size})
 	m.after(m.times.ready, func() {
 		if d.worker == w && d.pic == nil {
 			d.cause = "its worker does not open the display"
@@ -170,7 +174,7 @@ func (m *Monitor) sizeWorker(d *desktop, w *workerPart) {
 
 // giveMemory gives the worker a memory of the display's size, and hostd-net the same when somebody looks.
 func (m *Monitor) giveMemory(d *desktop, w *workerPart, r ipc.Ready) {
-	d.name = refuse.Printable(r.Name, 80)
+	d.name, d.size = refuse.Printable(r.Name, 80), r.Size
 	pic, err := newPicture(r.Size)
 	if err == nil {
 		err = m.renew(d, pic)
@@ -183,6 +187,18 @@ func (m *Monitor) giveMemory(d *desktop, w *workerPart, r ipc.Ready) {
 	d.failures, d.down, d.cause = 0, time.Time{}, ""
 	m.welcomeSize(r.Size)
 	m.attach(d)
+}
+
+// resize hands a wish for another size on to the worker, if the session controls. Of those that the worker has not taken, the newest
+// counts.
+func (m *Monitor) resize(_ *netPart, r ipc.Resize) error {
+	if r.Number == 0 || frame.CheckLayout(r.Size, r.Screens) != nil {
+		return fmt.Errorf("hostd-net sent a layout that cannot be: %w", ipc.ErrMalformed)
+	}
+	if s := m.sessions[r.Session]; s != nil && s.desktop != nil && s.desktop.worker != nil && m.gate.Controls(r.Session, r.Epoch) {
+		s.desktop.worker.sendFiles(slot{kind: ipc.TypeResize}, ipc.TypeResize, r)
+	}
+	return nil
 }
 
 // welcomeSize tells hostd-net the size that its forms should have, but not more often than anybody could want.

@@ -43,6 +43,9 @@ type display struct {
 	size   image.Point
 	first  map[string]byte // extension's first event; read only after open
 	major  map[string]byte // and its opcode
+
+	randr bool                   // the server has RandR's monitors
+	names map[xproto.Atom]uint32 // numbers of screens by the names of their monitors
 }
 
 // displayNumber takes ":7" or ":7.0" apart. Only displays of this machine are meant: a seat's, or one made here.
@@ -166,6 +169,9 @@ func (d *display) prepare(log *slog.Logger) error {
 		}
 	}
 	if _, err := d.extension("XInputExtension"); err != nil {
+		return err
+	}
+	if err := d.watchLayout(); err != nil {
 		return err
 	}
 	// A program that grabs the server, as menus and screen lockers do, must not stop the picture.

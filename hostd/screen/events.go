@@ -36,7 +36,7 @@ type happened struct {
 	sequence uint16 // of the last damage event: the last request the server had seen
 	cursor   bool   // the pointer has another shape
 	moved    bool   // the pointer has moved
-	size     image.Point
+	relaid   bool   // size or screens may be others
 }
 
 func newPending() *pending { return &pending{wake: make(chan struct{}, 1)} }
@@ -63,7 +63,7 @@ func (p *pending) event(e []byte) {
 	case code == p.first["XFIXES"]+1: // CursorNotify
 		p.what.cursor = true
 	case code == configureNotify && le.Uint32(e[8:]) == p.root:
-		p.what.size = image.Pt(int(le.Uint16(e[20:])), int(le.Uint16(e[22:])))
+		p.what.relaid = true // RandR sends it for its monitors, too
 	case (code == configureNotify || code == destroyNotify || code == reparentNotify) && le.Uint32(e[4:]) == p.root:
 		p.windows.event(e)
 		wake = false // damage will

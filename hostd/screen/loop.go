@@ -24,6 +24,7 @@ type viewing struct {
 	told  bool     // Damaged was sent and no Grab has come since
 
 	frame  ipc.Frame
+	layout ipc.Layout // as last sent, or to be sent with the next memory
 	packet []byte
 
 	cursor      frame.Cursor
@@ -60,6 +61,8 @@ func (w *worker) loop(ctx context.Context) error {
 			return v.verdict(ErrDisplayGone)
 		case p := <-w.memory:
 			err = v.install(p)
+		case m := <-w.resizes:
+			err = v.layOut(m)
 		case full, ok := <-grabs:
 			if !ok {
 				v.drop()
@@ -107,6 +110,10 @@ func (v *viewing) install(p *picture) error {
 	if v.cursor, err = v.d.readCursor(); err != nil {
 		return err
 	}
+	if v.layout.Screens, err = v.d.screens(); err != nil {
+		return err
+	}
+	v.send(v.layout.AppendTo(v.packet[:0]))
 	v.cursorTime, v.cursorDue = time.Now(), false
 	v.send(ipc.AppendCursor(v.packet[:0], &v.cursor))
 	if err := v.point(); err != nil {
@@ -136,8 +143,8 @@ func (v *viewing) damaged() {
 
 // happened deals with what the X server said.
 func (v *viewing) happened(h happened) error {
-	if h.size != (image.Point{}) && h.size != v.d.size {
-		if err := v.resized(); err != nil {
+	if h.relaid {
+		if err := v.relaid(false); err != nil {
 			return err
 		}
 	}
@@ -295,16 +302,37 @@ func (v *viewing) grab(full bool) error {
 	return nil
 }
 
-// resized asks the server for the size, which may have changed again, and tells hostd.
-func (v *viewing) resized() error {
+// layOut does what the one in control asks for.
+func (v *viewing) layOut(m ipc.Resize) (err error) {
+	v.layout.Number, v.layout.Result = m.Number, ipc.ResizeProhibited
+	if v.greeter == nil { // the log-on screen is for all
+		if v.layout.Result, err = v.d.layOut(m.Size, m.Screens); err != nil {
+			return err
+		}
+	}
+	return v.relaid(true)
+}
+
+// relaid asks the server for the size, which may have changed again, and the screens, and tells if they are others or tell is true. Of a new
+// size hostd is told, and the screens go with the memory that comes for it.
+func (v *viewing) relaid(tell bool) error {
 	size := v.d.size
 	if err := v.d.askSize(); err != nil {
 		return err
 	}
-	if size == v.d.size {
+	if size != v.d.size {
+		return v.announce()
+	}
+	screens, err := v.d.screens()
+	if err != nil {
+		return err
+	}
+	if v.pic == nil || v.pic.img.Rect.Max != size || !tell && slices.Equal(screens, v.layout.Screens) {
 		return nil
 	}
-	return v.announce()
+	v.layout.Screens = screens
+	v.send(v.layout.AppendTo(v.packet[:0]))
+	return nil
 }
 
 // announce tells hostd of the new size. A memory for it will come.

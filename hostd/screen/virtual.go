@@ -31,6 +31,22 @@ var (
 	terminals      = []string{"x-terminal-emulator", "xterm"}
 )
 
+// An xServer is a kind of X server without a screen.
+type xServer struct {
+	program string
+	args    func(size image.Point) []string
+}
+
+// xServers are tried in this order. Only an Xtigervnc can change its size; its own VNC server has no port and no socket.
+var xServers = []xServer{
+	{"Xtigervnc", func(size image.Point) []string {
+		return []string{"-geometry", fmt.Sprintf("%dx%d", size.X, size.Y), "-depth", "24", "-rfbport", "-1", "-SecurityTypes", "VncAuth"}
+	}},
+	{"Xvfb", func(size image.Point) []string {
+		return []string{"-screen", "0", fmt.Sprintf("%dx%dx24", size.X, size.Y)}
+	}},
+}
+
 // virtualStart bounds the start of a virtual X server.
 const virtualStart = 20 * time.Second
 
@@ -77,10 +93,6 @@ func startVirtual(ctx context.Context, size image.Point, stateDir string, log *s
 	if err := frame.CheckSize(size); err != nil {
 		return nil, err
 	}
-	xvfb, err := exec.LookPath("Xvfb")
-	if err != nil {
-		return nil, errors.New("there is no display, and a virtual one needs Xvfb; install the package xvfb")
-	}
 	v := &virtual{log: log, cookie: make([]byte, cookieSize), starts: make(chan start)}
 	rand.Read(v.cookie)
 	v.ctx, v.stop = context.WithCancel(context.Background())
@@ -96,19 +108,39 @@ func startVirtual(ctx context.Context, size image.Point, stateDir string, log *s
 		return nil, err
 	}
 	v.wg.Go(v.starter)
+	none := true
+	for _, x := range xServers {
+		path, err := exec.LookPath(x.program)
+		if err != nil {
+			continue
+		}
+		none = false
+		if err = v.serve(ctx, path, x.args(size)); err == nil || ctx.Err() != nil {
+			return v, err
+		}
+		log.Warn("a virtual display does not start", "program", path, "err", err)
+	}
+	if none {
+		return nil, errors.New("there is no display, and a virtual one needs Xtigervnc or Xvfb; install the package tigervnc-standalone-server or xvfb")
+	}
+	return nil, errors.New("the virtual display does not start; run its X server by hand to see why: Xtigervnc :99, or Xvfb :99")
+}
+
+// serve starts an X server on a display that is free, and waits until it takes connections.
+func (v *virtual) serve(ctx context.Context, path string, args []string) error {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer r.Close()
-	v.server = exec.Command(xvfb, "-displayfd", "3", "-screen", "0", fmt.Sprintf("%dx%dx24", size.X, size.Y),
-		"-nolisten", "tcp", "-auth", v.authority(), "-noreset", "-s", "0", "-dpi", "96")
+	v.server = exec.Command(path, append([]string{"-displayfd", "3", "-nolisten", "tcp", "-auth", v.authority(), "-noreset",
+		"-s", "0", "-dpi", "96"}, args...)...)
 	v.server.ExtraFiles = []*os.File{w}
 	err = v.start(v.server)
 	w.Close()
 	if err != nil {
 		v.server = nil
-		return nil, fmt.Errorf("start Xvfb: %w", err)
+		return err
 	}
 	r.SetReadDeadline(time.Now().Add(virtualStart))
 	defer context.AfterFunc(ctx, func() { r.SetReadDeadline(time.Now()) })()
@@ -118,10 +150,20 @@ func startVirtual(ctx context.Context, size image.Point, stateDir string, log *s
 		err = err2
 	}
 	if err != nil {
-		return nil, errors.New("the virtual display does not start; run Xvfb by hand to see why: Xvfb :99 -screen 0 1280x800x24")
+		v.endServer()
+		return err
 	}
 	v.display = ":" + strconv.Itoa(number)
-	return v, nil
+	return nil
+}
+
+// endServer ends the X server.
+func (v *virtual) endServer() {
+	if v.server != nil {
+		v.server.Process.Kill()
+		v.server.Wait()
+		v.server = nil
+	}
 }
 
 func (v *virtual) authority() string { return filepath.Join(v.dir, "Xauthority") }
@@ -252,10 +294,7 @@ func (v *virtual) keep(path string) {
 // close ends everything and takes the files away.
 func (v *virtual) close() {
 	v.stop()
-	if v.server != nil {
-		v.server.Process.Kill()
-		v.server.Wait()
-	}
+	v.endServer()
 	v.wg.Wait()
 	if v.dir != "" {
 		os.RemoveAll(v.dir)

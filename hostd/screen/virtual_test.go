@@ -179,11 +179,11 @@ func TestVirtualKilled(t *testing.T) {
 	p.ended()
 }
 
-func TestVirtualWithoutXvfb(t *testing.T) {
+func TestVirtualWithoutServer(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	m := startWorker(t, ipc.Start{StateDir: t.TempDir()})
 	f, _ := ipc.Decode[ipc.Failed](awaitRaw(t, m.msgs, ipc.TypeFailed))
-	if f.Cause != "there is no display, and a virtual one needs Xvfb; install the package xvfb" {
+	if f.Cause != "there is no display, and a virtual one needs Xtigervnc or Xvfb; install the package tigervnc-standalone-server or xvfb" {
 		t.Fatal(f.Cause)
 	}
 }

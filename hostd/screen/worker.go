@@ -72,11 +72,12 @@ type worker struct {
 	greeter *greeter // nil: no log-on screen
 	pending *pending
 	hands   *hands
-	memory  chan *picture // to loop; holds the newest
+	memory  chan *picture   // to loop; holds the newest
+	resizes chan ipc.Resize // likewise
 }
 
 func openWorker(ctx context.Context, conn *ipc.Conn, start ipc.Start, log *slog.Logger) (_ *worker, err error) {
-	w := &worker{conn: conn, log: log, pending: newPending(), memory: make(chan *picture, 1)}
+	w := &worker{conn: conn, log: log, pending: newPending(), memory: make(chan *picture, 1), resizes: make(chan ipc.Resize, 1)}
 	defer func() {
 		if err != nil {
 			w.close()
@@ -218,6 +219,16 @@ func (w *worker) receive(ctx context.Context) error {
 			default:
 			}
 			w.memory <- latest
+		case ipc.TypeResize:
+			m, err := ipc.Decode[ipc.Resize](p)
+			if err != nil {
+				return err
+			}
+			select {
+			case <-w.resizes:
+			default:
+			}
+			w.resizes <- m
 		case ipc.TypeStop:
 			return errStopped
 		default:

@@ -68,6 +68,13 @@ type Cursor struct {
 	RGBA     []byte
 }
 
+// A Layout is one ExtendedDesktopSize.
+type Layout struct {
+	Reason, Result int
+	Size           image.Point
+	Screens        []frame.Screen
+}
+
 // A Client is a connected viewer. Its methods may be called by any goroutine.
 type Client struct {
 	conn    net.Conn // what messages go through: the TLS connection, when there is one
@@ -88,9 +95,7 @@ type Client struct {
 	name      string
 	cursor    Cursor
 	pointer   image.Point
-	screens   []rfb.Screen
-	result    int // of the last ExtendedDesktopSize
-	reason    int
+	layouts   []Layout
 	updates   int
 	text      []byte
 	texts     int
@@ -289,11 +294,18 @@ func (c *Client) Cursor() Cursor { return get(c, func() Cursor { return c.cursor
 // PointerPos is where the server said last that the pointer is.
 func (c *Client) PointerPos() image.Point { return get(c, func() image.Point { return c.pointer }) }
 
-// Layout is what the last ExtendedDesktopSize said.
-func (c *Client) Layout() (screens []rfb.Screen, reason, result int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.screens), c.reason, c.result
+// Layout is what the last ExtendedDesktopSize said; zero before the first.
+func (c *Client) Layout() Layout {
+	all := c.Layouts()
+	if len(all) == 0 {
+		return Layout{}
+	}
+	return all[len(all)-1]
+}
+
+// Layouts is what every ExtendedDesktopSize said.
+func (c *Client) Layouts() []Layout {
+	return get(c, func() []Layout { return slices.Clone(c.layouts) })
 }
 
 // Updates is the number of whole updates received.

@@ -220,7 +220,7 @@ func FuzzServer(f *testing.F) {
 	for kind := rfb.CursorX; kind <= rfb.CursorAlpha; kind++ {
 		f.Add(rfb.AppendCursor(rfb.AppendUpdateHeader(nil, 1), cursor, kind, bgr233))
 	}
-	f.Add(rfb.AppendExtendedDesktopSize(rfb.AppendUpdateHeader(nil, 1), 0, 0, image.Pt(9, 9), []rfb.Screen{{Rect: image.Rect(0, 0, 9, 9)}}))
+	f.Add(rfb.AppendExtendedDesktopSize(rfb.AppendUpdateHeader(nil, 1), 0, 0, image.Pt(9, 9), []frame.Screen{{Rect: image.Rect(0, 0, 9, 9)}}))
 	f.Add(rfb.AppendDesktopName(rfb.AppendUpdateHeader(nil, 1), "n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		conn := &canned{in: bytes.NewReader(append(rfb.AppendServerInit(nil, image.Pt(32, 32), bgr233, "d"), in...))}

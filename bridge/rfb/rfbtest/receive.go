@@ -188,18 +188,19 @@ func (c *Client) resize(size image.Point) (apply func(), err error) {
 func (c *Client) layout(reason, result int, size image.Point) (apply func(), err error) {
 	n := int(c.r.U8())
 	c.r.Skip(3)
-	var screens []rfb.Screen
+	var screens []frame.Screen
 	for range n {
-		s := rfb.Screen{ID: c.r.U32()}
+		s := frame.Screen{ID: c.r.U32()}
 		x, y := int(c.r.U16()), int(c.r.U16())
 		w, h := int(c.r.U16()), int(c.r.U16())
-		s.Rect, s.Flags = image.Rect(x, y, x+w, y+h), c.r.U32()
+		c.r.Skip(4) // flags
+		s.Rect = image.Rect(x, y, x+w, y+h)
 		screens = append(screens, s)
 	}
 	if c.r.Err() != nil {
 		return nil, c.r.Err()
 	}
-	noted := func() { c.screens, c.reason, c.result = screens, reason, result }
+	noted := func() { c.layouts = append(c.layouts, Layout{reason, result, size, screens}) }
 	if result != 0 || size == c.back.Rect.Max {
 		return noted, nil
 	}

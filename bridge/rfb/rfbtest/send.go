@@ -5,6 +5,7 @@ import (
 	"errors"
 	"image"
 
+	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/bridge/rfb"
 )
 
@@ -121,14 +122,13 @@ func (c *Client) ChangeFormat(f rfb.PixelFormat) error {
 const formatFence = "format"
 
 // SetDesktopSize asks for a size and a layout of the desktop.
-func (c *Client) SetDesktopSize(size image.Point, screens ...rfb.Screen) error {
+func (c *Client) SetDesktopSize(size image.Point, screens ...frame.Screen) error {
 	b := binary.BigEndian.AppendUint16([]byte{251, 0}, uint16(size.X))
 	b = binary.BigEndian.AppendUint16(b, uint16(size.Y))
 	b = append(b, byte(len(screens)), 0)
 	for _, s := range screens {
 		b = binary.BigEndian.AppendUint32(b, s.ID)
-		b = appendRect(b, s.Rect)
-		b = binary.BigEndian.AppendUint32(b, s.Flags)
+		b = append(appendRect(b, s.Rect), 0, 0, 0, 0)
 	}
 	return c.write(b)
 }

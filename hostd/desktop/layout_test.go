@@ -1,0 +1,227 @@
+package desktop
+
+import (
+	"errors"
+	"image"
+	"os"
+	"os/exec"
+	"slices"
+	"testing"
+
+	"github.com/jezek/xgb/xproto"
+
+	"github.com/helmline/helmline/bridge/form"
+	"github.com/helmline/helmline/bridge/frame"
+	"github.com/helmline/helmline/bridge/rfb"
+	"github.com/helmline/helmline/bridge/rfb/rfbtest"
+	"github.com/helmline/helmline/bridge/tunnel"
+)
+
+// A family are a display that can be resized and viewers of every kind.
+type family struct {
+	*xserver
+	s          *server
+	h          *fakeHost
+	controller *rfbtest.Client // knows of layouts, like watcher
+	watcher    *rfbtest.Client
+	sized      *rfbtest.Client // knows of sizes only
+	fixed      *rfbtest.Client // keeps its first
+}
+
+var familySize = image.Pt(640, 480)
+
+func newFamily(t *testing.T) *family {
+	t.Helper()
+	f := &family{xserver: startServer(t, "Xtigervnc", "-geometry", "640x480", "-depth", "24", "-rfbport", "-1")}
+	f.s, f.h = start(t, familySize)
+	f.h.real(f.xserver)
+	with := func(more ...int32) []int32 {
+		return append([]int32{rfb.Tight, rfb.CopyRect, rfb.PseudoQuality0 + 8, rfb.PseudoCursor}, more...)
+	}
+	enter := func(who string, role tunnel.Role, list []int32) *rfbtest.Client {
+		c := view(t, f.s, who, role, rfbtest.Config{Encodings: list})
+		logIn(t, f.s, who, c)
+		return c
+	}
+	f.controller = enter("alice@example.com", tunnel.RoleControl, nil)
+	f.watcher = enter("bob@example.com", tunnel.RoleWatch, with(rfb.PseudoExtendedDesktopSize, rfb.PseudoDesktopSize))
+	f.sized = enter("carol@example.com", tunnel.RoleWatch, with(rfb.PseudoDesktopSize))
+	f.fixed = enter("dora@example.com", tunnel.RoleWatch, with())
+	f.h.await("control", func() bool { return f.h.holder != 0 })
+	rests(t, f.s, 4)
+	return f
+}
+
+func (f *family) viewers() []*rfbtest.Client {
+	return []*rfbtest.Client{f.controller, f.watcher, f.sized, f.fixed}
+}
+
+// resize asks for one screen.
+func (f *family) resize(c *rfbtest.Client, size image.Point) {
+	f.t.Helper()
+	f.check(c.SetDesktopSize(size, whole(size)...))
+}
+
+func (f *family) waitFor(what string, c *rfbtest.Client, cond func(*rfbtest.Client) bool) {
+	f.t.Helper()
+	if err := c.WaitFor(cond, patience); err != nil {
+		f.t.Fatalf("%s: %v; %+v", what, err, c.Layout())
+	}
+}
+
+func has(size image.Point) func(*rfbtest.Client) bool {
+	return func(c *rfbtest.Client) bool { return c.Size() == size }
+}
+
+// answers are the results of a viewer's own wishes.
+func answers(c *rfbtest.Client) (all []int) {
+	for _, l := range c.Layouts() {
+		if l.Reason == rfb.ReasonClient {
+			all = append(all, l.Result)
+		}
+	}
+	return all
+}
+
+// draw paints something else at each size, which every viewer is to see.
+func (f *family) draw(size image.Point, seed uint32) {
+	f.size = size
+	for i := range 8 {
+		r := image.Rect(size.X*i/8, size.Y*i/9, size.X, size.Y)
+		f.fill(f.root.Root, r, seed*2654435761>>8+uint32(i)*0x1f1f1f&0xffffff)
+	}
+	f.exact(seed)
+}
+
+// exact compares what every viewer sees with the display, but for the pointer that watchers see.
+func (f *family) exact(seed uint32) {
+	f.t.Helper()
+	mark := image.Pt(2, min(f.size.Y, familySize.Y)-3)
+	f.fill(f.root.Root, image.Rect(0, mark.Y, 4, mark.Y+2), seed) // what was drawn before has come when this has
+	for _, c := range f.viewers() {
+		sees(f.t, c, mark.X, mark.Y, seed)
+	}
+	eventually(f.t, "the notices to go", func() bool { // they stay for some seconds
+		return len(f.s.texts("bob@example.com"))+len(f.s.texts("carol@example.com"))+len(f.s.texts("dora@example.com")) == 0
+	})
+	rests(f.t, f.s, 4)
+	want := f.shot()
+	q, err := xproto.QueryPointer(f.x, f.root.Root).Reply()
+	f.check(err)
+	at := image.Pt(int(q.RootX), int(q.RootY))
+	pointer := []image.Rectangle{{Min: at.Sub(image.Pt(32, 32)), Max: at.Add(image.Pt(32, 32))}}
+	for name, c := range map[string]*rfbtest.Client{"controller": f.controller, "watcher": f.watcher, "sized": f.sized} {
+		if diff := differ(want, c.Picture(), pointer); diff != "" {
+			f.t.Errorf("%s: %s", name, diff)
+		}
+	}
+	letterbox := frame.Solid(image.Rectangle{Max: familySize}, form.Background)
+	framed := frame.New(letterbox.Rect)
+	for y := range familySize.Y {
+		copy(framed.Row(y, 0, familySize.X), letterbox.Row(y, 0, familySize.X))
+		if y < want.Rect.Max.Y {
+			copy(framed.Row(y, 0, familySize.X), want.Row(y, 0, min(want.Rect.Max.X, familySize.X)))
+		}
+	}
+	if diff := differ(framed, f.fixed.Picture(), pointer); diff != "" {
+		f.t.Errorf("fixed: %s", diff)
+	}
+}
+
+// The controller changes the size; each kind of viewer is told in its way, and sees the display as it is.
+func TestSetDesktopSize(t *testing.T) {
+	f := newFamily(t)
+	if l := f.controller.Layout(); l.Reason != rfb.ReasonServer || l.Result != rfb.ResultOK || l.Size != familySize || len(l.Screens) != 1 {
+		t.Errorf("at first: %+v", l)
+	}
+	size := image.Pt(801, 603)
+	f.resize(f.controller, size)
+	f.waitFor("the answer", f.controller, func(c *rfbtest.Client) bool { return len(answers(c)) == 1 })
+	if l := f.controller.Layout(); l.Result != rfb.ResultOK || l.Size != size || f.controller.Size() != size || l.Screens[0].Rect.Max != size {
+		t.Errorf("%+v", l)
+	}
+	f.waitFor("the other viewer", f.watcher, has(size))
+	if l := f.watcher.Layout(); l.Reason != rfb.ReasonOther || l.Result != rfb.ResultOK || l.Size != size {
+		t.Errorf("the other viewer: %+v", l)
+	}
+	f.waitFor("the viewer that knows sizes only", f.sized, has(size))
+	f.draw(size, 1)
+
+	f.resize(f.watcher, image.Pt(500, 400))
+	f.waitFor("a watcher's refusal", f.watcher, func(c *rfbtest.Client) bool { return slices.Equal(answers(c), []int{rfb.ResultProhibited}) })
+	f.check(f.controller.SetDesktopSize(size, frame.Screen{Rect: image.Rect(0, 0, 802, 10)}))
+	f.resize(f.controller, image.Pt(16384, 4097))
+	f.resize(f.controller, image.Pt(20, 20)) // less than this display can be
+	f.waitFor("refusals", f.controller, func(c *rfbtest.Client) bool {
+		return slices.Equal(answers(c), []int{rfb.ResultOK, rfb.ResultLayout, rfb.ResultLayout, rfb.ResultLayout})
+	})
+
+	left, right := frame.Screen{ID: 5, Rect: image.Rect(0, 0, 400, 603)}, frame.Screen{ID: 6, Rect: image.Rect(400, 0, 801, 603)}
+	f.check(f.controller.SetDesktopSize(size, left, right))
+	split := func(c *rfbtest.Client) bool { return slices.Equal(c.Layout().Screens, []frame.Screen{left, right}) }
+	f.waitFor("two screens", f.controller, split)
+	f.waitFor("two screens", f.watcher, split)
+	xrandr(t, f.xserver, "--delmonitor", "screen-00000006")
+	f.waitFor("a screen that was unplugged", f.controller, func(c *rfbtest.Client) bool {
+		return slices.Equal(c.Layout().Screens, []frame.Screen{left}) && c.Layout().Reason == rfb.ReasonServer
+	})
+
+	xrandr(t, f.xserver, "-s", "1024x768")
+	f.size = image.Pt(1024, 768)
+	for _, c := range []*rfbtest.Client{f.controller, f.watcher, f.sized} {
+		f.waitFor("a size by the computer's own", c, has(f.size))
+	}
+	if l := f.controller.Layout(); l.Reason != rfb.ReasonServer || l.Result != rfb.ResultOK {
+		t.Errorf("by the computer's own: %+v", l)
+	}
+	f.exact(99)
+
+	before := len(f.controller.Layouts())
+	f.check(f.controller.Request(false))
+	f.waitFor("the layout before a whole picture", f.controller, func(c *rfbtest.Client) bool { return len(c.Layouts()) > before })
+	if f.fixed.Size() != familySize {
+		t.Errorf("a viewer whose size cannot change has %v", f.fixed.Size())
+	}
+}
+
+// 200 wishes at once, while the display is drawn on and somebody else changes its size as well: each is answered, the last one
+// counts, and every viewer sees the display as it is.
+func TestResizeStorm(t *testing.T) {
+	f := newFamily(t)
+	const wishes = 200
+	size := func(i int) image.Point { return image.Pt(300+i*37%700, 200+i*53%500) }
+	for i := range wishes {
+		f.resize(f.controller, size(i))
+		f.check(f.controller.Pointer(0, i, i))
+		f.fill(f.root.Root, image.Rect(i, i, i+90, i+60), uint32(i)*0x10203)
+		if i%50 == 25 {
+			xrandr(t, f.xserver, "-s", []string{"1024x768", "640x480"}[i/50%2])
+		}
+	}
+	last := size(wishes - 1)
+	f.waitFor("an answer to each", f.controller, func(c *rfbtest.Client) bool { return len(answers(c)) == wishes && c.Size() == last })
+	if all := answers(f.controller); all[wishes-1] != rfb.ResultOK && !slices.Contains(all[wishes-10:], rfb.ResultOK) {
+		t.Errorf("%v", all)
+	}
+	for _, c := range []*rfbtest.Client{f.watcher, f.sized} {
+		f.waitFor("the last size", c, has(last))
+	}
+	f.draw(last, 7)
+	f.h.with(func() {
+		if n := len(f.h.resizes); n > 10 {
+			t.Errorf("%d wishes reached the computer in a moment", n)
+		}
+	})
+	for _, c := range f.viewers() {
+		f.check(c.Err())
+	}
+}
+
+func xrandr(t *testing.T, x *xserver, args ...string) {
+	t.Helper()
+	cmd := exec.Command("xrandr", args...)
+	cmd.Env = append(os.Environ(), "DISPLAY="+x.name)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatal(errors.Join(err, errors.New(string(out))))
+	}
+}

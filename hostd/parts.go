@@ -147,6 +147,7 @@ func runWorker(ctx context.Context, conn *ipc.Conn, log *slog.Logger) error {
 	if home := os.Getenv("HOME"); home == "" || os.Chdir(home) != nil {
 		os.Chdir("/")
 	}
+	runtime.GOMAXPROCS(1) // it mostly waits for one of two others; a second thread takes longer to wake than it saves
 	return screen.RunWorker(ctx, conn, log)
 }
 

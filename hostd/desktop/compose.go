@@ -230,12 +230,14 @@ func (v *viewer) encodeAround(u *update, desk image.Rectangle) {
 	s.work.Set(&s.part)
 }
 
-// encodeDesk encodes s.work of the desktop, together with every other viewer that lacks the same. It does so in slices: a
-// worker with news must not wait for a viewer with much to encode, so what is left over then is dirty again, and not in s.work.
+// encodeDesk encodes s.work of the desktop, together with every other viewer that lacks the same. It does so in slices, as many at once
+// as there are processors: a worker with news must not wait for a viewer with much to encode, so what is left over then is dirty
+// again, and not in s.work.
 func (v *viewer) encodeDesk(u *update, p *picture, desk frame.Image, lossless bool) {
 	s := &v.send
-	params := u.caps.Params(u.format, lossless)
+	s.task = task{v.cache, p, desk, u.caps.Params(u.format, lossless)}
 	s.rest.Set(&s.work)
+	size := min(max(s.work.Area()/len(s.slices), minSlice), maxSlice)
 	for first := true; !s.rest.Empty(); first = false {
 		if !first && p.awaited() {
 			s.work.Without(&s.rest)
@@ -246,23 +248,30 @@ func (v *viewer) encodeDesk(u *update, p *picture, desk frame.Image, lossless bo
 			}
 			return
 		}
-		s.rects = firstOf(s.rest.AppendRects(s.rects[:0]), slice)
-		s.part.Reset(u.size)
-		for _, r := range s.rects {
-			s.part.Add(r)
+		n := 0
+		for ; n < len(s.slices) && !s.rest.Empty(); n++ {
+			s.rects = firstOf(s.rest.AppendRects(s.rects[:0]), size)
+			part := &s.slices[n].part
+			part.Reset(u.size)
+			for _, r := range s.rects {
+				part.Add(r)
+			}
+			s.rest.Without(part)
 		}
-		s.rest.Without(&s.part)
-		e := v.cache.encode(p, p.sequence, &s.part, params, desk, &s.rects)
-		s.parts = append(s.parts, e)
-		s.lossy.Without(&s.part)
-		s.notDesk.Without(&s.part)
-		for _, r := range e.batch.Lossy {
-			s.lossy.Add(r)
-		}
-		if len(e.batch.Lossy) > 0 {
-			s.photos = true
-			v.coarse.Store(true)
-			u.scene.desk.refine()
+		s.encode(n)
+		for i := range n {
+			e, part := s.slices[i].encoding, &s.slices[i].part
+			s.parts = append(s.parts, e)
+			s.lossy.Without(part)
+			s.notDesk.Without(part)
+			for _, r := range e.batch.Lossy {
+				s.lossy.Add(r)
+			}
+			if len(e.batch.Lossy) > 0 {
+				s.photos = true
+				v.coarse.Store(true)
+				u.scene.desk.refine()
+			}
 		}
 	}
 }

@@ -145,7 +145,10 @@ func (p *picture) receiveLoop() error {
 			p.desk.mu.Lock()
 			p.damaged = true
 			p.desk.mu.Unlock()
-			p.look()
+			var wait time.Duration
+			if wait, err = p.grab(time.Now()); wait > 0 { // else it is sent: what is quick need not wait for another goroutine
+				p.look()
+			}
 		case ipc.TypeFrame:
 			err = p.took(packet)
 		case ipc.TypeCursor:
@@ -228,7 +231,6 @@ func (p *picture) look() {
 func (p *picture) grabLoop(ctx context.Context) {
 	t := time.NewTimer(0)
 	defer t.Stop()
-	packet := make([]byte, 0, 8)
 	for {
 		select {
 		case <-ctx.Done():
@@ -236,14 +238,24 @@ func (p *picture) grabLoop(ctx context.Context) {
 		case <-p.kick:
 		case <-t.C:
 		}
-		grab, full, wait := p.next(time.Now())
+		wait, err := p.grab(time.Now())
+		if err != nil {
+			return // receiveLoop sees the end, too
+		}
 		if wait > 0 {
 			t.Reset(wait)
 		}
-		if grab && p.conn.SendPacket(ipc.Grab{Full: full}.AppendTo(packet[:0])) != nil {
-			return // receiveLoop sees the end, too
-		}
 	}
+}
+
+// grab sends a Grab if one can be sent now, or says how long to wait until the pace allows it.
+func (p *picture) grab(now time.Time) (wait time.Duration, err error) {
+	grab, full, wait := p.next(now)
+	if !grab {
+		return wait, nil
+	}
+	var packet [8]byte
+	return 0, p.conn.SendPacket(ipc.Grab{Full: full}.AppendTo(packet[:0]))
 }
 
 // next says whether to send a Grab now, or how long to wait until the pace allows it.

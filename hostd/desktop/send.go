@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"image"
+	"runtime"
+	"sync"
 	"time"
 
 	"github.com/helmline/helmline/bridge/frame"
@@ -38,6 +40,59 @@ type sender struct {
 	pinged           uint64    // position in the stream of the last ping
 	room             int       // bytes that may wait for an update; 0: not known
 	parts            []*encoding
+
+	task   task // of slices
+	slices []slice
+	sliced sync.WaitGroup
+}
+
+// A slice is a part of an update, which is encoded beside others.
+type slice struct {
+	part     frame.Region
+	rects    []image.Rectangle // scratch memory
+	encoding *encoding         // of part
+	run      func()            // encodes; made once, as starting a goroutine with it takes no memory
+}
+
+// A task is what slices are of.
+type task struct {
+	cache   *cache
+	picture *picture
+	desk    frame.Image
+	params  rfb.Params
+}
+
+// Sizes of slices, pixels, and the most that are encoded at once.
+const (
+	minSlice  = 1 << 15
+	maxSlice  = 1 << 18 // takes 1 to 4 ms
+	maxSlices = 4
+)
+
+// prepare makes the slices. s is not to be moved any more.
+func (s *sender) prepare() {
+	s.slices = make([]slice, min(runtime.GOMAXPROCS(0), maxSlices))
+	for i := range s.slices {
+		s.slices[i].run = func() {
+			s.encodeSlice(i)
+			s.sliced.Done()
+		}
+	}
+}
+
+// encode encodes the first n slices.
+func (s *sender) encode(n int) {
+	for i := 1; i < n; i++ {
+		s.sliced.Add(1)
+		go s.slices[i].run()
+	}
+	s.encodeSlice(0)
+	s.sliced.Wait()
+}
+
+func (s *sender) encodeSlice(i int) {
+	t, sl := &s.task, &s.slices[i]
+	sl.encoding = t.cache.encode(t.picture, t.picture.sequence, &sl.part, t.params, t.desk, &sl.rects)
 }
 
 // said is what the client was told of cursor and name.

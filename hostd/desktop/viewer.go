@@ -17,7 +17,6 @@ import (
 // Limits of what is sent.
 const (
 	maxUpdate    = 12 << 20               // pixels of one update: its rectangles can be counted in 16 bits
-	slice        = 1 << 17                // pixels that are encoded before the worker may have the memory
 	pieceIdle    = 1 << 18                // pixels that are refined at once when nothing else is to be sent
 	pieceBusy    = 1 << 15                // and beside a small change
 	smallChange  = 1 << 16                // pixels
@@ -95,6 +94,7 @@ func newViewer(conn net.Conn, size image.Point, c *cache, painter *form.Painter)
 	v.dirty.Add(v.dirty.Bounds())
 	v.send.lossy.Reset(size)
 	v.send.notDesk.Reset(size)
+	v.send.prepare()
 	return v
 }
 

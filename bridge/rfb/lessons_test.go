@@ -146,12 +146,12 @@ func stale(t *testing.T) {
 	}
 	for n, message := range [][]byte{
 		rfb.AppendFence(nil, 1, []byte("x")), rfb.AppendUpdateHeader(nil, 1), rfb.AppendEndOfCU(nil), rfb.AppendServerInit(nil, image.Pt(8, 8), rfb.Native, "x"),
-		rfb.AppendExtendedDesktopSize(nil, 0, 0, image.Pt(8, 8), []rfb.Screen{{Rect: image.Rect(0, 0, 8, 8)}}),
+		rfb.AppendExtendedDesktopSize(nil, 0, 0, image.Pt(8, 8), []frame.Screen{{Rect: image.Rect(0, 0, 8, 8)}}),
 	} {
 		over := func(dst []byte) []byte { return append(dst, bytes.Repeat([]byte("s"), 200)...)[:len(dst)] }
 		again := [][]byte{
 			rfb.AppendFence(over(nil), 1, []byte("x")), rfb.AppendUpdateHeader(over(nil), 1), rfb.AppendEndOfCU(over(nil)), rfb.AppendServerInit(over(nil), image.Pt(8, 8), rfb.Native, "x"),
-			rfb.AppendExtendedDesktopSize(over(nil), 0, 0, image.Pt(8, 8), []rfb.Screen{{Rect: image.Rect(0, 0, 8, 8)}}),
+			rfb.AppendExtendedDesktopSize(over(nil), 0, 0, image.Pt(8, 8), []frame.Screen{{Rect: image.Rect(0, 0, 8, 8)}}),
 		}[n]
 		if !bytes.Equal(message, again) {
 			t.Errorf("message %d holds memory of before: %q", n, again)

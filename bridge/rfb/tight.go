@@ -150,16 +150,16 @@ func uniform(img frame.Image, r image.Rectangle) bool {
 	return true
 }
 
-// photographed says whether three of four pixels differ from the one to their left, and there are many colours. It looks at every fourth
+// photographed says whether three of four pixels differ from the one to their left, and there are many colours. It looks at every eighth
 // row, and is quick where it says no and where it says yes.
 func photographed(img frame.Image, r image.Rectangle) bool {
 	if r.Dx()*r.Dy() < tightMinPhoto {
 		return false
 	}
-	same, left := 0, (r.Dx()-1)*((r.Dy()+3)/4)/4 // pixels that may be the same
+	same, left := 0, (r.Dx()-1)*((r.Dy()+7)/8)/4 // pixels that may be the same
 	var colours [64]uint32                       // met lately
 	many := 0
-	for y := r.Min.Y; y < r.Max.Y; y += 4 {
+	for y := r.Min.Y; y < r.Max.Y; y += 8 {
 		row := img.Row(y, r.Min.X, r.Max.X)
 		last := binary.LittleEndian.Uint32(row) & 0xffffff
 		for x := frame.BytesPerPixel; x+4 <= len(row); x += frame.BytesPerPixel {

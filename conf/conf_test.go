@@ -183,6 +183,8 @@ func TestHostProblems(t *testing.T) {
 		{name: "1000 sessions", in: "[policy]\nmax_sessions = 1000"},
 		{name: "1001 sessions", in: "[policy]\nmax_sessions = 1001", err: `1001 is out of range`},
 		{name: "sessions in quotes", in: "[policy]\nmax_sessions = \"9\"", err: "policy.max_sessions must be a whole number; write it without quotes, as in max_sessions = 64"},
+		{name: "one way for text", in: "[policy]\nclipboard = \"host-to-viewer\""},
+		{name: "no way for text", in: "[policy]\nclipboard = \"in\"", err: `FILE:2: policy.clipboard is "in"; write "off", "host-to-viewer", "viewer-to-host" or "both"`},
 		{name: "users who may force", in: "[policy]\ntake_force = [\"alice\", \"bob@example\"]"},
 		{name: "no OS user", in: "[policy]\ntake_force = [\"alice\", \"bob b\"]", err: `FILE:2: policy.take_force "bob b" is no user name; write OS users`},
 		{name: "users without a list", in: "[policy]\ntake_force = \"alice\"", err: "policy.take_force must be a list of texts; write it as in take_force = [\"…\", \"…\"]"},

@@ -49,11 +49,20 @@ type Login struct {
 	PAMService    string   `toml:"pam_service"`    // file name under /etc/pam.d
 }
 
+// Which ways text may be copied between the clipboards of who controls and of the desktop.
+const (
+	ClipboardOff      = "off"
+	ClipboardToViewer = "host-to-viewer"
+	ClipboardToHost   = "viewer-to-host"
+	ClipboardBoth     = "both"
+)
+
 // Policy narrows what a session may do.
 type Policy struct {
 	RequireE2E  bool     `toml:"require_e2e"`  // only sessions that the relay cannot read
 	MaxSessions int      `toml:"max_sessions"` // at the same time
 	TakeForce   []string `toml:"take_force"`   // OS users who may take control without asking
+	Clipboard   string   `toml:"clipboard"`    // ClipboardOff to ClipboardBoth
 }
 
 // Net is the part that talks to the relay.
@@ -73,7 +82,7 @@ func DefaultHost() *Host {
 		StateDir: "/var/lib/helmline/hostd",
 		Display:  Display{Source: "auto", Size: "1280x800"},
 		Login:    Login{Admins: []string{"sudo", "wheel"}, CodeFirst: AskAuto, PAMService: "hostd"},
-		Policy:   Policy{MaxSessions: 64, TakeForce: []string{}},
+		Policy:   Policy{MaxSessions: 64, TakeForce: []string{}, Clipboard: ClipboardBoth},
 		Net:      Net{"_helmline-net"},
 		Log:      Log{"info", "text"},
 	}
@@ -132,6 +141,7 @@ func (c *Host) Validate() error {
 			k.add("policy.take_force", "%q is no user name; write OS users as /etc/passwd has them, as in [\"alice\"]", a)
 		}
 	}
+	k.oneOf("policy.clipboard", c.Policy.Clipboard, ClipboardOff, ClipboardToViewer, ClipboardToHost, ClipboardBoth)
 	if !isName(c.Net.User) {
 		k.add("net.user", "%q is no user name; write one as /etc/passwd has it", c.Net.User)
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/helmline/helmline/conf"
+	"github.com/helmline/helmline/hostd/ipc"
 	"github.com/helmline/helmline/hostd/login"
 	"github.com/helmline/helmline/hostd/part"
 	"github.com/helmline/helmline/hostd/screen"
@@ -74,7 +75,7 @@ func serve(ctx context.Context, c *conf.Host, log *slog.Logger) error {
 		Log: log, Version: versionText(), Name: name, Epoch: epoch,
 		Parts: parts, Seat: seatOf(seat, c.Display.Xauthority), Login: logins, Lookup: login.LookupID,
 		Admins: c.Login.Admins, TakeForce: c.Policy.TakeForce, CodeFirst: codeFirst(c.Login.CodeFirst),
-		RequireE2E: c.Policy.RequireE2E, MaxSessions: c.Policy.MaxSessions, Size: c.Display.Pixels(),
+		RequireE2E: c.Policy.RequireE2E, MaxSessions: c.Policy.MaxSessions, Size: c.Display.Pixels(), Clipboard: clipboard(c.Policy.Clipboard),
 	})
 	log.Info("hostd runs", "version", versionText(), "socket", c.Socket(), "root", os.Geteuid() == 0, "passwords", pam.Available())
 	g, ctx := errgroup.WithContext(ctx)
@@ -161,6 +162,14 @@ func findPAM(c *conf.Host) login.PAM {
 func codeFirst(setting string) func(codeSet bool) bool {
 	return func(codeSet bool) bool {
 		return setting == conf.AskCode || setting == conf.AskAuto && codeSet
+	}
+}
+
+// clipboard is the setting [policy] clipboard as ways.
+func clipboard(setting string) ipc.Clipboard {
+	return ipc.Clipboard{
+		ToHost:   setting == conf.ClipboardToHost || setting == conf.ClipboardBoth,
+		ToViewer: setting == conf.ClipboardToViewer || setting == conf.ClipboardBoth,
 	}
 }
 

@@ -31,7 +31,7 @@ const (
 	AllowContinuousUpdates
 	AllowExtendedMouse
 	AllowDesktopSize
-	AllowClipboard // read and dropped
+	AllowClipboard
 )
 
 // A Handler gets what the viewer sends. Calls come from Reader.Next; slices are valid during the call. An error ends Next and
@@ -43,6 +43,7 @@ type Handler interface {
 	Key(down bool, keysym, code uint32) error // code: XT scan code, 0 when unknown
 	Pointer(mask uint16, x, y int) error      // bit 0 is the left button; 0 ≤ x, y ≤ 65535
 	CutText(text []byte) error                // Latin-1
+	Clipboard(ClipMessage) error
 	ContinuousUpdates(on bool, r image.Rectangle) error
 	Fence(flags uint32, payload []byte) error
 	SetDesktopSize(size image.Point, screens []frame.Screen) error // not checked; see frame.CheckLayout
@@ -190,7 +191,7 @@ func (r *Reader) cutText(h Handler) error {
 		if n = -n; n > MaxClipboard {
 			r.r.Failf("a clipboard message of %d bytes, more than %d", n, MaxClipboard)
 		} else if r.need(AllowClipboard, "the clipboard extension") {
-			r.r.Skip(n)
+			return r.clipboard(h, int(n))
 		}
 		return r.r.Err()
 	case n > MaxCutTextDrain:
@@ -200,16 +201,29 @@ func (r *Reader) cutText(h Handler) error {
 		r.r.Skip(n)
 		return r.r.Err()
 	}
-	r.text = r.text[:0]
-	for len(r.text) < int(n) && r.r.Err() == nil { // takes memory as the text arrives
-		from := len(r.text)
-		r.text = grow(r.text, min(int(n)-from, 4096))
-		r.r.Full(r.text[from:])
-	}
+	r.bytes(int(n))
+	defer r.shrink()
 	if r.r.Err() != nil {
 		return r.r.Err()
 	}
 	return h.CutText(r.text)
+}
+
+// bytes reads n bytes into text. It takes memory as they arrive.
+func (r *Reader) bytes(n int) {
+	r.text = r.text[:0]
+	for len(r.text) < n && r.r.Err() == nil {
+		from := len(r.text)
+		r.text = grow(r.text, min(n-from, 4096))
+		r.r.Full(r.text[from:])
+	}
+}
+
+// shrink gives back the memory of a long text, which is rare.
+func (r *Reader) shrink() {
+	if cap(r.text) > 16<<10 {
+		r.text = nil
+	}
 }
 
 func (r *Reader) continuous(h Handler) error {

@@ -37,6 +37,9 @@ func (d *diary) UpdateRequest(incremental bool, r image.Rectangle) error {
 func (d *diary) Key(down bool, sym, code uint32) error { return d.add("key %t %x %x", down, sym, code) }
 func (d *diary) Pointer(mask uint16, x, y int) error   { return d.add("pointer %x %d %d", mask, x, y) }
 func (d *diary) CutText(text []byte) error             { return d.add("text %d %.9q", len(text), text) }
+func (d *diary) Clipboard(m rfb.ClipMessage) error {
+	return d.add("clipboard %x %x %x %d %.9q", m.Action, m.Formats, m.Actions, len(m.Text), m.Text)
+}
 func (d *diary) Fence(flags uint32, payload []byte) error {
 	return d.add("fence %x %d", flags, len(payload))
 }
@@ -126,8 +129,8 @@ func TestMessages(t *testing.T) {
 		{name: "dropped text, limit", in: "\x06\x00\x00\x00" + u32(rfb.MaxCutTextDrain) + strings.Repeat("x", rfb.MaxCutTextDrain) + "\x0d"},
 		{name: "dropped text, limit + 1", in: "\x06\x00\x00\x00" + u32(rfb.MaxCutTextDrain+1), err: "16777217 bytes of cut text, more than 16777216"},
 		{name: "text ends early", in: "\x06\x00\x00\x00" + u32(5) + "hell", err: "unexpected EOF"},
-		{name: "clipboard, limit - 1", in: "\x06\x00\x00\x00" + u32(-(rfb.MaxClipboard - 1)) + strings.Repeat("x", rfb.MaxClipboard-1) + "\x0d"},
-		{name: "clipboard, limit", in: "\x06\x00\x00\x00" + u32(-rfb.MaxClipboard) + strings.Repeat("x", rfb.MaxClipboard) + "\x0d"},
+		{name: "clipboard, limit - 1", in: "\x06\x00\x00\x00" + u32(-(rfb.MaxClipboard - 1)) + "\x02" + strings.Repeat("\x00", rfb.MaxClipboard-2) + "\x0d", want: []string{`clipboard 2000000 0 0 0 ""`}},
+		{name: "clipboard, limit", in: "\x06\x00\x00\x00" + u32(-rfb.MaxClipboard) + "\x02" + strings.Repeat("\x00", rfb.MaxClipboard-1) + "\x0d", want: []string{`clipboard 2000000 0 0 0 ""`}},
 		{name: "clipboard, limit + 1", in: "\x06\x00\x00\x00" + u32(-rfb.MaxClipboard-1), err: "262145 bytes, more than 262144"},
 		{name: "clipboard, the lowest number", in: "\x06\x00\x00\x00\x80\x00\x00\x00", err: "2147483648 bytes, more than 262144"},
 		{name: "keep alive", in: "\x0d\x0d\x0d"},
@@ -176,7 +179,7 @@ func TestNotAnnounced(t *testing.T) {
 		{"a fence", "\xf8\x00\x00\x00" + u32(1) + "\x01x", rfb.AllowFence},
 		{"a desktop size", "\xfb\x00" + u16(8, 8) + "\x00\x00", rfb.AllowDesktopSize},
 		{"a QEMU key", "\xff\x00" + u16(1) + u32(0x61, 0x1e), rfb.AllowQEMUKeys},
-		{"the clipboard extension", "\x06\x00\x00\x00" + u32(-4) + "abcd", rfb.AllowClipboard},
+		{"the clipboard extension", "\x06\x00\x00\x00" + u32(-4) + "\x08\x00\x00\x01", rfb.AllowClipboard},
 	} {
 		var d diary
 		r := rfb.NewReader(strings.NewReader(c.in))
@@ -202,7 +205,7 @@ func TestNotAnnounced(t *testing.T) {
 // session is one message of each kind.
 var session = "\x00\x00\x00\x00\x20\x18\x00\x01\x00\xff\x00\xff\x00\xff\x10\x08\x00\x00\x00\x00" +
 	"\x02\x00" + u16(2) + u32(7, -239) + "\x03\x01" + u16(0, 0, 8, 8) + "\x04\x01\x00\x00" + u32(0x61) + "\x05\x81" + u16(4, 5) + "\x01" +
-	"\x06\x00\x00\x00" + u32(3) + "abc" + "\x06\x00\x00\x00" + u32(-3) + "abc" + "\x0d" + "\x96\x01" + u16(0, 0, 8, 8) +
+	"\x06\x00\x00\x00" + u32(3) + "abc" + "\x06\x00\x00\x00" + u32(-4) + "\x08\x00\x00\x01" + "\x0d" + "\x96\x01" + u16(0, 0, 8, 8) +
 	"\xf8\x00\x00\x00" + u32(1) + "\x02xy" + "\xfb\x00" + u16(8, 8) + "\x01\x00" + screens(1) + "\xff\x00" + u16(1) + u32(0x61, 0x1e) +
 	"\xff\x01" + u16(2) + "\x03\x02" + u32(44100)
 
@@ -239,7 +242,7 @@ func TestHandlerError(t *testing.T) {
 	r := rfb.NewReader(strings.NewReader(session))
 	r.Allow(everything)
 	for i := range 13 {
-		if err := r.Next(&diary{err: stop}); err != stop && i != 6 && i != 7 && i != 12 { // what is dropped reaches no handler
+		if err := r.Next(&diary{err: stop}); err != stop && i != 7 && i != 12 { // what is dropped reaches no handler
 			t.Errorf("message %d: %v", i, err)
 		}
 	}
@@ -254,6 +257,7 @@ func (q *quiet) UpdateRequest(bool, image.Rectangle) error        { q.n++; retur
 func (q *quiet) Key(bool, uint32, uint32) error                   { q.n++; return nil }
 func (q *quiet) Pointer(uint16, int, int) error                   { q.n++; return nil }
 func (q *quiet) CutText([]byte) error                             { q.n++; return nil }
+func (q *quiet) Clipboard(rfb.ClipMessage) error                  { q.n++; return nil }
 func (q *quiet) ContinuousUpdates(bool, image.Rectangle) error    { q.n++; return nil }
 func (q *quiet) Fence(uint32, []byte) error                       { q.n++; return nil }
 func (q *quiet) SetDesktopSize(image.Point, []frame.Screen) error { q.n++; return nil }
@@ -271,12 +275,11 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 func TestReaderNoAllocation(t *testing.T) {
-	clipboard := "\x06\x00\x00\x00" + u32(-3) + "abc" // dropped, and rare
-	r := rfb.NewReader(&endless{s: strings.Replace(session, clipboard, "", 1)})
+	r := rfb.NewReader(&endless{s: session})
 	r.Allow(everything)
 	q := &quiet{}
 	if n := testing.AllocsPerRun(100, func() {
-		for range 12 {
+		for range 13 {
 			if err := r.Next(q); err != nil {
 				t.Fatal(err)
 			}
@@ -322,6 +325,7 @@ func TestPixelFormatCheck(t *testing.T) {
 func FuzzReader(f *testing.F) {
 	f.Add([]byte(session), uint32(everything))
 	f.Add([]byte("\x06\x00\x00\x00\xff\xff\xff\xfcabcd"), uint32(rfb.AllowClipboard))
+	f.Add([]byte(clip(rfb.ClipProvide|rfb.ClipText, letter("ÄΩ€中😀\r\n\x00"))), uint32(rfb.AllowClipboard))
 	f.Add([]byte("\x02\x00\xff\xff\x00\x00\x00\x07"), uint32(0))
 	f.Fuzz(func(t *testing.T, in []byte, allow uint32) {
 		r := rfb.NewReader(bytes.NewReader(in))

@@ -3,7 +3,7 @@
 // capture. What it may show and who may type is decided by hostd, at the other end of Config.Monitor.
 //
 //	Run ── server     hear.go: what hostd says; run.go: the tunnel; entry.go: a viewer comes, with or without RFB's security
-//	  session         session.go, logon.go, control.go: one viewer from the form to the desktop; input.go: what it sends
+//	  session         session.go, logon.go, control.go: one viewer from the form to the desktop; input.go, clipboard.go: what it sends
 //	  viewer          viewer.go, send.go, compose.go: what it is sent, as layers: pages, cursor, desktop
 //	  desk, picture   the desktop's frame memory, a turnstile between the worker that fills it and viewers that encode
 //	  cache           encodings of a frame, made once for all viewers of one format

@@ -45,7 +45,8 @@ type fakeHost struct {
 	users    map[uint32]string      // of logged-in ones
 	closed   map[uint32]ipc.Close   // of the others
 	inputs   map[uint32][]ipc.Input // that carried the epoch
-	stray    int                    // that did not
+	pastes   []string               // texts that carried the epoch
+	stray    int                    // what did not
 	logins   []ipc.Login            // secrets included
 	holder   uint32
 	epoch    uint64
@@ -90,7 +91,7 @@ func start(t testing.TB, size image.Point, change ...func(*ipc.Welcome)) (*serve
 	h := &fakeHost{
 		t: t, conn: cb, sessions: map[uint32]ipc.Open{}, users: map[uint32]string{}, closed: map[uint32]ipc.Close{},
 		inputs: map[uint32][]ipc.Input{}, changed: make(chan struct{}),
-		welcome: ipc.Welcome{Name: "desk7", Size: size, CodeSet: true, OSLogin: true, BootID: "1"},
+		welcome: ipc.Welcome{Name: "desk7", Size: size, CodeSet: true, OSLogin: true, BootID: "1", Clipboard: ipc.Clipboard{ToHost: true, ToViewer: true}},
 	}
 	for _, f := range change {
 		f(&h.welcome)
@@ -239,6 +240,16 @@ func (h *fakeHost) message(p []byte) {
 		if h.resizes = append(h.resizes, m); h.resize != nil {
 			h.resize(m)
 		}
+	case ipc.TypePaste:
+		c, err := ipc.ParseClip(p)
+		if err != nil {
+			h.t.Error(err)
+		}
+		if c.Session != h.holder || c.Epoch != h.epoch {
+			h.stray++
+			return
+		}
+		h.pastes = append(h.pastes, string(c.Text))
 	case ipc.TypeOnline:
 	default:
 		h.t.Errorf("unexpected message %d", p[0])
@@ -303,6 +314,14 @@ func (h *fakeHost) grant(m ipc.Control) {
 
 func (h *fakeHost) lease() {
 	h.send(ipc.TypeLease, ipc.Lease{Epoch: h.epoch, Session: h.holder, Holder: h.account(h.holder), Since: h.since})
+}
+
+// copied is a text that was copied on the desktop.
+func (h *fakeHost) copied(session uint32, epoch uint64, text string) {
+	p := ipc.Clip{Session: session, Epoch: epoch, Text: []byte(text)}.AppendTo(nil, ipc.TypeCopy)
+	if err := h.conn.SendPacket(p); err != nil {
+		h.t.Error(err)
+	}
 }
 
 // desktop gives out a new memory and picture socket.

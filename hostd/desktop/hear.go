@@ -1,6 +1,7 @@
 package desktop
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -66,6 +67,12 @@ func (s *server) hear(t ipc.Type, p []byte) error {
 		})
 	case ipc.TypeLease:
 		return hear(p, s.leased)
+	case ipc.TypeCopy:
+		c, err := ipc.ParseClip(p)
+		if err == nil {
+			s.copied(c)
+		}
+		return err
 	case ipc.TypeAsk:
 		return hear(p, func(m ipc.Ask) { s.tell(m.Session, false, func(n *news) { n.asks = &m }) })
 	case ipc.TypeEnd:
@@ -131,6 +138,21 @@ func (s *server) tell(number uint32, away bool, f func(*news)) {
 	select {
 	case se.note <- struct{}{}:
 	default:
+	}
+}
+
+// copied hands a text of the desktop to the session in control.
+func (s *server) copied(c ipc.Clip) {
+	s.mu.Lock()
+	se := s.sessions[c.Session]
+	s.mu.Unlock()
+	if se == nil {
+		return
+	}
+	se.mu.Lock()
+	defer se.mu.Unlock()
+	if se.ready {
+		se.view.tellClip(bytes.Clone(c.Text), c.Epoch)
 	}
 }
 

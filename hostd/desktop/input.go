@@ -55,6 +55,7 @@ type reader struct {
 	in     *rfb.Reader
 	limit  *rate.Limiter
 	asks   *rate.Limiter // messages that want an answer
+	clips  *rate.Limiter // texts, and what is said of them
 	packet []byte
 
 	mods    modifiers
@@ -76,7 +77,7 @@ type reader struct {
 func (s *session) readLoop(ctx context.Context) error {
 	r := &reader{
 		s: s, ctx: ctx, in: rfb.NewReader(&begins{s}), limit: rate.NewLimiter(inputRate, inputBurst), asks: rate.NewLimiter(answerRate, answerRate),
-		packet: make([]byte, 0, 64), clip: make([]byte, 0, form.MaxField),
+		clips: rate.NewLimiter(clipRate, clipRate), packet: make([]byte, 0, 64), clip: make([]byte, 0, form.MaxField),
 	}
 	defer func() { clear(r.clip[:cap(r.clip)]) }()
 	for {
@@ -285,22 +286,6 @@ func (r *reader) box(page *form.Page) image.Rectangle {
 		r.boxPage, r.boxSize, r.boxRect = page, size, r.s.srv.painter.Bounds(page, size)
 	}
 	return r.boxRect
-}
-
-// CutText keeps the first line, to be pasted into a field. Nothing else is done with it.
-func (r *reader) CutText(text []byte) error {
-	clear(r.clip[:cap(r.clip)])
-	r.clip = r.clip[:0]
-	if r.s.prompt.Load() == nil {
-		return nil
-	}
-	for _, c := range text { // Latin-1
-		if c == '\n' || c == '\r' || len(r.clip)+2 > cap(r.clip) {
-			break
-		}
-		r.clip = append(r.clip, string(rune(c))...)
-	}
-	return nil
 }
 
 // wait keeps to the limit of keys.

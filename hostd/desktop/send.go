@@ -158,8 +158,9 @@ func (v *viewer) step(now time.Time) (more bool, wait time.Duration, err error) 
 func (v *viewer) stepReplies() (more bool, err error) {
 	v.mu.Lock()
 	if len(v.replies) == 0 {
+		m := v.takeClip()
 		v.mu.Unlock()
-		return false, nil
+		return m.Action != 0, v.writeClip(m)
 	}
 	v.send.head = append(v.send.head[:0], v.replies...)
 	v.replies = v.replies[:0]

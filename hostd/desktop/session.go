@@ -220,6 +220,7 @@ func (s *session) publish() {
 	if now == s.shown {
 		return
 	}
+	gains := now.owner && !s.shown.owner
 	s.shown = now
 	s.mu.Lock() // against the monitor's loop, which may take the desktop away at this moment
 	defer s.mu.Unlock()
@@ -241,6 +242,9 @@ func (s *session) publish() {
 		s.prompt.Store(nil)
 	}
 	s.view.show(sc)
+	if gains && s.mayPaste() {
+		s.view.takeOffer()
+	}
 }
 
 // look takes in what hostd has said.

@@ -55,6 +55,8 @@ type viewer struct {
 	coarse atomic.Bool // something was sent with losses
 	draws  atomic.Bool // the desktop's cursor is drawn into the picture
 
+	control *atomic.Uint64 // the session's epoch
+
 	mu        sync.Mutex // guards what follows
 	size      image.Point
 	format    rfb.PixelFormat
@@ -77,6 +79,7 @@ type viewer struct {
 	goes      image.Rectangle // their area
 	flow      flow            // of a client that knows of fences
 	relayouts relayouts
+	clip      clip
 
 	send sender // owned by sendLoop
 }
@@ -85,7 +88,7 @@ type viewer struct {
 func newViewer(conn net.Conn, size image.Point, c *cache, painter *form.Painter) *viewer {
 	v := &viewer{
 		cache: c, painter: painter, wake: make(chan struct{}, 1), size: size,
-		format: rfb.Native, caps: rfb.ParseEncodings(nil), scene: &scene{},
+		format: rfb.Native, caps: rfb.ParseEncodings(nil), scene: &scene{}, control: new(atomic.Uint64),
 	}
 	v.pieces = &pieces{conn: conn, stats: c.stats}
 	v.out = bufio.NewWriterSize(v.pieces, 16<<10)
@@ -231,7 +234,11 @@ func (v *viewer) setEncodings(list []int32) rfb.Optional {
 		v.replies = rfb.AppendEndOfCU(v.replies)
 		v.wakeUp()
 	}
-	return v.caps.Optional() & (rfb.AllowFence | rfb.AllowContinuousUpdates | rfb.AllowDesktopSize)
+	if v.caps.ExtendedClipboard {
+		v.clip.caps = true // each time
+		v.wakeUp()
+	}
+	return v.caps.Optional() & (rfb.AllowFence | rfb.AllowContinuousUpdates | rfb.AllowDesktopSize | rfb.AllowClipboard)
 }
 
 // reply has a message sent before the next update. It says no to a client that has many answered and reads none.

@@ -1,6 +1,6 @@
 // Package ipc is what the parts of hostd say to each other over Unix sockets. Each message is one packet of a
-// SOCK_SEQPACKET socket: a type byte, then JSON, but for input, pictures and pointer moves, which are fixed binary records
-// because they are many. File descriptors travel beside a message.
+// SOCK_SEQPACKET socket: a type byte, then JSON, but for input, pictures, pointer moves and clipboards, which are binary records
+// because they are many or large. File descriptors travel beside a message.
 //
 //	hostd-net ── Conn ── hostd ── Conn ── worker        control and input; hostd checks every input's epoch
 //	hostd-net ─────── Conn (picture) ─────── worker     Damaged, Grab, Frame, Cursor; made by hostd, handed to both
@@ -18,8 +18,9 @@ import (
 	"github.com/helmline/helmline/bridge/refuse"
 )
 
-// MaxMessage is the longest packet, bytes. A cursor of 128×128 pixels and a list of 4,000 rectangles fit.
-const MaxMessage = 128 << 10
+// MaxMessage is the longest packet, bytes. A cursor of 256×256 pixels, the longest text of a clipboard and a list of 4,000
+// rectangles fit.
+const MaxMessage = 257 << 10
 
 // MaxFiles is the largest number of descriptors beside a message.
 const MaxFiles = 2
@@ -38,6 +39,7 @@ const (
 	TypeOnline                  // Online: the tunnel's state, for "hostd status"
 	TypeInput                   // Input, binary; from hostd to the worker too
 	TypeResize                  // Resize; from hostd to the worker too
+	TypePaste                   // Clip, binary: what the desktop's clipboard shall hold; from hostd to the worker too
 )
 
 // Messages of hostd to hostd-net.
@@ -61,6 +63,7 @@ const (
 	TypeMemory                   // Memory, with two descriptors: the frame memory and the picture socket
 	TypeRelease                  // release every pressed key and button; no body
 	TypeStop                     // end; no body
+	TypeListen                   // Listen
 )
 
 // Messages of the worker to hostd.
@@ -69,6 +72,7 @@ const (
 	TypeSize                      // Ready again, as the display has a new size: the worker waits for new Memory
 	TypeFailed                    // Failed: the display cannot be had, or is gone; the worker ends
 	TypeReleased                  // answer to TypeRelease, when all keys are up; no body
+	TypeCopy                      // Clip, binary: what was copied on the desktop; from hostd to hostd-net too
 )
 
 // Messages on a picture socket. Between Grab and Frame the worker owns the frame memory, else hostd-net does.
@@ -97,8 +101,15 @@ type Welcome struct {
 	Greeter    bool        // the log-on screen is on the computer's screen
 	RequireE2E bool        // refuse sessions that start at ClientInit
 	BootID     string      // differs at each start of hostd
+	Clipboard  Clipboard   // which ways text may go
 	Holder     string      // account in control, empty: nobody
 	Since      time.Time   // of the holder
+}
+
+// Clipboard says which ways the text of clipboards may go, and only ever that of who controls.
+type Clipboard struct {
+	ToHost   bool
+	ToViewer bool
 }
 
 // Role is what a session wants to be.
@@ -273,6 +284,11 @@ type Start struct {
 type Memory struct {
 	Size   image.Point
 	Stride int
+}
+
+// Listen says whether a worker tells what is copied on its desktop. It does not before it was told to.
+type Listen struct {
+	Clipboard bool
 }
 
 // Ready says that a worker has its display open.

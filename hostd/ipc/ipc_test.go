@@ -141,10 +141,39 @@ func TestFrame(t *testing.T) {
 	}
 }
 
+// A text of the longest length fits a packet, and a longer one is refused.
+func TestClip(t *testing.T) {
+	a, b := joined(t)
+	text := bytes.Repeat([]byte("x"), MaxClip)
+	if err := a.SendPacket(Clip{Session: 1, Epoch: 2, Text: text}.AppendTo(nil, TypeCopy)); err != nil {
+		t.Fatal(err)
+	}
+	p, _, err := b.Receive(make([]byte, MaxMessage))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := ParseClip(p); err != nil || c.Session != 1 || c.Epoch != 2 || !bytes.Equal(c.Text, text) {
+		t.Fatal(c.Session, c.Epoch, len(c.Text), err)
+	}
+	if _, err := ParseClip(append(p, 'x')); !errors.Is(err, ErrMalformed) {
+		t.Fatal(err)
+	}
+}
+
+// A pointer's largest shape fits a packet whole.
+func TestLargestCursor(t *testing.T) {
+	c := frame.Cursor{Size: image.Pt(frame.MaxCursorSide, frame.MaxCursorSide), Pix: make([]byte, frame.MaxCursorSide*frame.MaxCursorSide*frame.BytesPerPixel)}
+	p := AppendCursor(nil, &c)
+	if got, err := ParseCursor(p); err != nil || got.Size != c.Size || len(p) > MaxMessage {
+		t.Fatal(got.Size, len(p), err)
+	}
+}
+
 // FuzzPackets takes any packet apart in every way. What is accepted survives a round trip.
 func FuzzPackets(f *testing.F) {
 	f.Add(Input{Session: 1, Epoch: 2, Kind: InputKey, A: 3, B: 1}.AppendTo(nil))
 	f.Add(Grab{Full: true}.AppendTo(nil))
+	f.Add(Clip{Session: 1, Epoch: 2, Text: []byte("ÄΩ€中😀")}.AppendTo(nil, TypePaste))
 	f.Add(Pointer{3, 4}.AppendTo(nil))
 	f.Add((&Frame{Rects: []image.Rectangle{image.Rect(0, 0, 3, 3)}}).AppendTo(nil))
 	f.Add(AppendCursor(nil, &frame.Cursor{Size: image.Pt(1, 1), Pix: make([]byte, 4)}))
@@ -153,6 +182,9 @@ func FuzzPackets(f *testing.F) {
 	f.Fuzz(func(t *testing.T, p []byte) {
 		if m, err := ParseInput(p); err == nil && !bytes.Equal(m.AppendTo(nil), p) {
 			t.Errorf("input %x", p)
+		}
+		if m, err := ParseClip(p); err == nil && !bytes.Equal(m.AppendTo(nil, Type(p[0])), p) {
+			t.Errorf("text %x", p)
 		}
 		if m, err := ParsePointer(p); err == nil && !bytes.Equal(m.AppendTo(nil), p) {
 			t.Errorf("pointer %x", p)

@@ -58,6 +58,34 @@ func ParseInput(p []byte) (Input, error) {
 	}, nil
 }
 
+// MaxClip is the longest text of a clipboard, bytes.
+const MaxClip = 256 << 10
+
+// A Clip is text of a clipboard: UTF-8, lines ended by a line feed. Session and Epoch say who controls: whose it is as a Paste, and
+// whom it is for as a Copy; they are 0 between hostd and a worker.
+type Clip struct {
+	Session uint32
+	Epoch   uint64
+	Text    []byte
+}
+
+// AppendTo appends the packet, which is a TypePaste or a TypeCopy.
+func (m Clip) AppendTo(dst []byte, t Type) []byte {
+	dst = append(dst, byte(t))
+	dst = binary.BigEndian.AppendUint32(dst, m.Session)
+	dst = binary.BigEndian.AppendUint64(dst, m.Epoch)
+	return append(dst, m.Text...)
+}
+
+// ParseClip takes a packet with text apart. Text is a part of it.
+func ParseClip(p []byte) (Clip, error) {
+	const head = 1 + 4 + 8
+	if len(p) < head || len(p) > head+MaxClip {
+		return Clip{}, ErrMalformed
+	}
+	return Clip{binary.BigEndian.Uint32(p[1:]), binary.BigEndian.Uint64(p[5:]), p[head:]}, nil
+}
+
 // Grab asks for an up-to-date frame memory. Full asks for all of it, whatever changed.
 type Grab struct {
 	Full bool

@@ -6,18 +6,24 @@ import (
 	"github.com/helmline/helmline/hostd/ipc"
 )
 
+// A Sink takes what a Gate lets through. It must not wait.
+type Sink interface {
+	Input(ipc.Input)
+	Paste(text []byte) // valid during the call
+}
+
 // A Gate lets input through while it carries the session and the epoch that control.
 type Gate struct {
 	mu      sync.Mutex // guards all, and is held while input is handed on
 	session uint32
 	epoch   uint64 // 0: shut
-	sink    func(ipc.Input)
+	sink    Sink
 	passed  uint64
 	dropped uint64
 }
 
-// Open lets input of that session and epoch, which is not 0, through to sink. The sink must not wait.
-func (g *Gate) Open(session uint32, epoch uint64, sink func(ipc.Input)) {
+// Open lets input of that session and epoch, which is not 0, through to sink.
+func (g *Gate) Open(session uint32, epoch uint64, sink Sink) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.session, g.epoch, g.sink = session, epoch, sink
@@ -34,12 +40,31 @@ func (g *Gate) Shut() {
 func (g *Gate) Pass(in ipc.Input) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.controls(in.Session, in.Epoch) {
+	if !g.open(in.Session, in.Epoch) {
+		return false
+	}
+	g.sink.Input(in)
+	return true
+}
+
+// Paste hands the text of a clipboard on or drops it, and says which.
+func (g *Gate) Paste(c ipc.Clip) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.open(c.Session, c.Epoch) {
+		return false
+	}
+	g.sink.Paste(c.Text)
+	return true
+}
+
+// open counts one thing of that session and epoch, and says whether it passes. mu is held.
+func (g *Gate) open(session uint32, epoch uint64) bool {
+	if !g.controls(session, epoch) {
 		g.dropped++
 		return false
 	}
 	g.passed++
-	g.sink(in)
 	return true
 }
 

@@ -43,11 +43,15 @@ func (d *desk) released() {
 
 func (d *desk) Granted(p Party, epoch uint64) {
 	d.note("granted %d", p.Session)
-	d.gate.Open(p.Session, epoch, func(in ipc.Input) {
-		d.injected = append(d.injected, in)
-		d.pressed[in.Session] = true
-	})
+	d.gate.Open(p.Session, epoch, d)
 }
+
+func (d *desk) Input(in ipc.Input) {
+	d.injected = append(d.injected, in)
+	d.pressed[in.Session] = true
+}
+
+func (d *desk) Paste([]byte) {}
 
 func (d *desk) Refused(session uint32, why *refuse.Refusal) {
 	d.note("refused %d %d", session, why.Code)
@@ -287,14 +291,20 @@ func TestOneHolder(t *testing.T) {
 	}
 }
 
+// inputs are what passed a gate: A of input, and the texts' lengths.
+type inputs []uint32
+
+func (g *inputs) Input(in ipc.Input) { *g = append(*g, in.A) }
+func (g *inputs) Paste(text []byte)  { *g = append(*g, uint32(len(text))) }
+
 func TestGate(t *testing.T) {
 	var g Gate
-	var got []uint32
+	var got inputs
 	in := func(session uint32, epoch uint64) {
 		g.Pass(ipc.Input{Session: session, Epoch: epoch, A: session*100 + uint32(epoch)})
 	}
 	in(0, 0) // never opened
-	g.Open(3, 7, func(in ipc.Input) { got = append(got, in.A) })
+	g.Open(3, 7, &got)
 	in(3, 6)
 	in(3, 7)
 	in(3, 8)

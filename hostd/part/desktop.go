@@ -94,12 +94,31 @@ func (m *Monitor) closeDesktop(d *desktop) {
 	d.cancel()
 }
 
-// input hands an event to the worker. It is called by the Gate, not by Run.
-func (d *desktop) input(in ipc.Input) {
+// Input hands an event to the worker. It is called by the Gate, not by Run.
+func (d *desktop) Input(in ipc.Input) {
 	if w := d.sink.Load(); w != nil {
 		w.input(in)
 	}
 }
+
+// Paste hands a text to the worker, for the clipboard; the log-on screen has none. It is called by the Gate, not by Run.
+func (d *desktop) Paste(text []byte) {
+	if w := d.sink.Load(); w != nil && d.kind != SeatGreeter {
+		w.sendClip(ipc.TypePaste, ipc.Clip{Text: text})
+	}
+}
+
+// copied takes in what was copied on a desktop: it is for who controls that, and nobody else.
+func (m *Monitor) copied(d *desktop, w *workerPart, text []byte) {
+	s := m.lease.State()
+	if d.worker != w || m.inputTo != d || m.net == nil || !m.mayCopy(d) {
+		return
+	}
+	m.net.sendClip(ipc.TypeCopy, ipc.Clip{Session: s.Session, Epoch: s.Epoch, Text: text})
+}
+
+// mayCopy says whether what is copied on a desktop may go to who controls it: not from the log-on screen.
+func (m *Monitor) mayCopy(d *desktop) bool { return m.c.Clipboard.ToViewer && d.kind != SeatGreeter }
 
 // join gives a logged-in session its desktop. It is attached as soon as there is a picture.
 func (m *Monitor) join(s *session, d *desktop) {

@@ -18,6 +18,7 @@ func FuzzFromNet(f *testing.F) {
 		f.Add(append([]byte{byte(t)}, `{"ID":1,"Session":1,"Role":1,"Method":2,"Secret":"eA==","Take":true,"Force":true,"Asker":1,"Grant":true}`...))
 	}
 	f.Add(ipc.Input{Session: 1, Epoch: 7<<32 + 1, Kind: ipc.InputKey, A: 97, B: 1}.AppendTo(nil))
+	f.Add(ipc.Clip{Session: 1, Epoch: 7<<32 + 1, Text: []byte("text")}.AppendTo(nil, ipc.TypePaste))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		if len(p) == 0 || len(p) > ipc.MaxMessage {
 			return
@@ -57,6 +58,7 @@ func idleMonitor(t *testing.T) (*Monitor, *netPart) {
 	m := New(Config{
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Version: "test", Name: "desk7", Epoch: 7 << 32,
 		Seat: &fakeSeat{}, Login: &fakeLogin{}, CodeFirst: func(bool) bool { return true }, MaxSessions: 2, Size: image.Pt(64, 48),
+		Clipboard: ipc.Clipboard{ToHost: true, ToViewer: true},
 	})
 	m.ctx = context.Background()
 	ours, theirs, err := ipc.Pair()

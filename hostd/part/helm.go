@@ -20,6 +20,9 @@ func (m *Monitor) Shut() {
 	w := d.worker
 	w.dropInput()
 	w.send(ipc.TypeRelease, nil)
+	if m.mayCopy(d) {
+		w.send(ipc.TypeListen, ipc.Listen{})
+	}
 	w.lifting = true
 	m.lifting = m.after(m.times.lift, func() {
 		if w.lifting {
@@ -52,10 +55,13 @@ func (m *Monitor) Granted(p lease.Party, epoch uint64) {
 	}
 	m.counts.Grants++
 	m.inputTo = s.desktop
-	m.gate.Open(p.Session, epoch, s.desktop.input)
+	m.gate.Open(p.Session, epoch, s.desktop)
 	if s.waits {
 		s.waits = false
 		m.toNet(ipc.TypeControlled, ipc.Controlled{ID: s.control, Epoch: epoch})
+	}
+	if w := s.desktop.worker; w != nil && m.mayCopy(s.desktop) {
+		w.send(ipc.TypeListen, ipc.Listen{Clipboard: true})
 	}
 	m.log.Info("in control", "viewer", s.viewer, "account", s.account, "user", p.User, "epoch", epoch)
 }

@@ -33,8 +33,8 @@ type packet struct {
 	input ipc.Input // Kind 0: none
 }
 
-// A slot is what a packet with files is about. Of each no more than the newest waits, since a part that does not take its packets
-// must not cost descriptors without end.
+// A slot is what a packet with files, or a long one, is about. Of each no more than the newest waits, since a part that does not take
+// its packets must not cost descriptors or memory without end.
 type slot struct {
 	kind   ipc.Type // 0: no slot
 	number uint32   // of a desktop
@@ -56,6 +56,11 @@ func (l *link) sendFiles(s slot, t ipc.Type, body any, files ...*os.File) {
 		return
 	}
 	l.put(packet{data: data, files: files, slot: s})
+}
+
+// sendClip queues the text of a clipboard in place of one that still waits.
+func (l *link) sendClip(t ipc.Type, c ipc.Clip) {
+	l.put(packet{data: c.AppendTo(nil, t), slot: slot{kind: t}})
 }
 
 // input queues one input event. A pointer that only moves on replaces the move before it.
@@ -100,13 +105,13 @@ func (l *link) put(p packet) {
 	}
 }
 
-// dropInput forgets the input events that wait.
+// dropInput forgets the input events that wait, and what was to be pasted.
 func (l *link) dropInput() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	kept := l.queue[:0]
 	for _, p := range l.queue {
-		if p.input.Kind == 0 {
+		if p.input.Kind == 0 && p.slot.kind != ipc.TypePaste {
 			kept = append(kept, p)
 		}
 	}

@@ -53,6 +53,12 @@ func (m *Monitor) fromNet(n *netPart, p []byte) error {
 		}
 		m.gate.Pass(in)
 		return nil
+	case ipc.TypePaste:
+		c, err := ipc.ParseClip(p)
+		if err == nil && m.c.Clipboard.ToHost {
+			m.gate.Paste(c)
+		}
+		return err
 	case ipc.TypeHello:
 		return handle(m, n, p, m.hello)
 	case ipc.TypeOpen:

@@ -81,6 +81,7 @@ type Config struct {
 	TakeForce   []string                                              // OS users who may take control without asking; no accounts, as those are the relay's word
 	CodeFirst   func(codeSet bool) bool                               // whether the form asks for the code first
 	RequireE2E  bool
+	Clipboard   ipc.Clipboard
 	MaxSessions int
 	Size        image.Point // of a virtual display, and of forms while no other is known
 }
@@ -172,7 +173,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	m.seat = m.c.Seat.Current()
 	m.welcome = ipc.Welcome{
 		Name: m.c.Name, Size: m.c.Size, OSLogin: m.c.Login.OSLogin(), Greeter: m.seat.Kind == SeatGreeter,
-		RequireE2E: m.c.RequireE2E, BootID: m.boot,
+		RequireE2E: m.c.RequireE2E, BootID: m.boot, Clipboard: m.c.Clipboard,
 	}
 	m.refreshLogin()
 	m.spawn(m.superviseNet)

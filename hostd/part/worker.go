@@ -1,6 +1,7 @@
 package part
 
 import (
+	"bytes"
 	"fmt"
 	"image"
 	"time"
@@ -108,6 +109,9 @@ func (m *Monitor) workerUp(d *desktop, w *workerPart) {
 	}
 	w.send(ipc.TypeStart, ipc.Start{Display: d.display, Cookie: []byte(d.cookie), Xauthority: d.xauthority,
 		Greeter: d.kind == SeatGreeter, Size: size})
+	if m.inputTo == d && m.mayCopy(d) {
+		w.send(ipc.TypeListen, ipc.Listen{Clipboard: true})
+	}
 	m.after(m.times.ready, func() {
 		if d.worker == w && d.pic == nil {
 			d.cause = "its worker does not open the display"
@@ -137,6 +141,13 @@ func (m *Monitor) fromWorker(d *desktop, w *workerPart, p []byte) error {
 			return err
 		}
 		return fmt.Errorf("%s", refuse.Printable(f.Cause, 200))
+	case ipc.TypeCopy:
+		c, err := ipc.ParseClip(p)
+		if err != nil {
+			return err
+		}
+		text := bytes.Clone(c.Text)
+		m.post(func() { m.copied(d, w, text) })
 	case ipc.TypeReleased:
 		m.post(func() { m.released(w) })
 	default:

@@ -18,12 +18,16 @@ type keyboard interface {
 	Close()
 }
 
+// kindPaste is an event beside those of ipc: the clipboard gets what was pasted last, in its turn.
+const kindPaste ipc.InputKind = 255
+
 // hands inject what has been received, in order, and at their own pace: some symbols take a moment. A Release does away with
 // what still waits.
 type hands struct {
 	keys     keyboard      // owned by work
 	released func() error  // tells that all keys are up
 	still    func() error  // is asked before each event; an error is the end
+	paste    func()        // does kindPaste
 	wake     chan struct{} // holds one when there is something to do
 
 	mu      sync.Mutex
@@ -32,8 +36,8 @@ type hands struct {
 	release int // Releases not answered yet
 }
 
-func newHands(keys keyboard, released, still func() error) *hands {
-	return &hands{keys: keys, released: released, still: still, wake: make(chan struct{}, 1)}
+func newHands(keys keyboard, released, still func() error, paste func()) *hands {
+	return &hands{keys: keys, released: released, still: still, paste: paste, wake: make(chan struct{}, 1)}
 }
 
 // add takes one event. Where too many wait, it is dropped unless it lets something go; of moves that wait only the last
@@ -128,6 +132,8 @@ func (h *hands) inject(in ipc.Input, stop <-chan struct{}) {
 	switch in.Kind {
 	case ipc.InputPointer:
 		h.keys.Pointer(uint16(in.A), int(in.X), int(in.Y))
+	case kindPaste:
+		h.paste()
 	case ipc.InputKey:
 		for wait := h.keys.Key(in.A, in.B != 0); wait > 0; wait = h.keys.Key(in.A, in.B != 0) {
 			if !h.rest(wait, stop) {

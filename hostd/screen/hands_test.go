@@ -57,6 +57,11 @@ func TestHands(t *testing.T) {
 				h.add(in)
 			}
 		}, "+a 0@1,2 -a close", 0},
+		{"pasted in its turn", func(h *hands) {
+			for _, in := range []ipc.Input{press('a', true), {Kind: kindPaste}, press('v', true)} {
+				h.add(in)
+			}
+		}, "+a paste +v close", 0},
 		{"of moves that wait the last counts", func(h *hands) {
 			h.mu.Lock() // so that all of them wait
 			defer h.mu.Unlock()
@@ -96,7 +101,7 @@ func TestHands(t *testing.T) {
 				h := newHands(k, func() error {
 					k.WriteString("told ")
 					return nil
-				}, func() error { return nil })
+				}, func() error { return nil }, func() { k.WriteString("paste ") })
 				stop, done := make(chan struct{}), make(chan error)
 				go func() { done <- h.work(stop) }()
 				synctest.Wait()
@@ -119,7 +124,7 @@ func TestHands(t *testing.T) {
 
 // What waits is bounded; what lets go is dropped last.
 func TestHandsBound(t *testing.T) {
-	h := newHands(&fakeKeyboard{}, nil, nil)
+	h := newHands(&fakeKeyboard{}, nil, nil, nil)
 	for range 3 * maxWaiting {
 		h.add(press('a', true))
 	}

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/helmline/helmline/hostd/clipboard"
 	"github.com/helmline/helmline/hostd/input"
 	"github.com/helmline/helmline/hostd/ipc"
 )
@@ -63,7 +64,8 @@ func receiveStart(conn *ipc.Conn) (ipc.Start, error) {
 	return ipc.Decode[ipc.Start](p)
 }
 
-// A worker is one display and those who look at it. loop owns the screen, hands the input; receive hands on to both.
+// A worker is one display and those who look at it. loop owns the screen, hands the input, clip the clipboard; receive hands on to
+// them.
 type worker struct {
 	conn    *ipc.Conn
 	log     *slog.Logger
@@ -72,6 +74,7 @@ type worker struct {
 	greeter *greeter // nil: no log-on screen
 	pending *pending
 	hands   *hands
+	clip    *clipboard.Clipboard
 	memory  chan *picture   // to loop; holds the newest
 	resizes chan ipc.Resize // likewise
 }
@@ -105,8 +108,17 @@ func openWorker(ctx context.Context, conn *ipc.Conn, start ipc.Start, log *slog.
 	if err != nil {
 		return nil, fmt.Errorf("display %s: %w", start.Display, err)
 	}
-	w.hands = newHands(keys, func() error { return conn.Send(ipc.TypeReleased, nil) }, w.greeter.still)
-	w.pending.begin(w.d, keys.Event)
+	w.clip, err = clipboard.New(w.d.x, w.d.root, w.d.first["XFIXES"], func(text []byte) error {
+		return conn.SendPacket(ipc.Clip{Text: text}.AppendTo(nil, ipc.TypeCopy))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("display %s: %w", start.Display, err)
+	}
+	w.hands = newHands(keys, func() error { return conn.Send(ipc.TypeReleased, nil) }, w.greeter.still, w.clip.Own)
+	w.pending.begin(w.d, func(e []byte) {
+		keys.Event(e)
+		w.clip.Event(e)
+	})
 	return w, nil
 }
 
@@ -136,6 +148,13 @@ func (w *worker) run(ctx context.Context, cancel context.CancelCauseFunc) error 
 			cancel(err)
 		}
 	}()
+	clipped := make(chan struct{})
+	go func() {
+		defer close(clipped)
+		if err := w.clip.Run(ctx.Done()); err != nil {
+			cancel(err)
+		}
+	}()
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		w.conn.SetReadDeadline(time.Now())
@@ -151,6 +170,7 @@ func (w *worker) run(ctx context.Context, cancel context.CancelCauseFunc) error 
 	cancel(err)
 	<-received
 	<-worked
+	<-clipped
 	select { // a memory that came too late
 	case p := <-w.memory:
 		p.close()
@@ -199,6 +219,20 @@ func (w *worker) receive(ctx context.Context) error {
 				return err
 			}
 			w.hands.add(in)
+		case ipc.TypePaste:
+			c, err := ipc.ParseClip(p)
+			if err != nil {
+				return err
+			}
+			if w.clip.Paste(c.Text) {
+				w.hands.add(ipc.Input{Kind: kindPaste})
+			}
+		case ipc.TypeListen:
+			l, err := ipc.Decode[ipc.Listen](p)
+			if err != nil {
+				return err
+			}
+			w.clip.Listen(l.Clipboard)
 		case ipc.TypeRelease:
 			w.hands.letGo()
 		case ipc.TypeMemory:

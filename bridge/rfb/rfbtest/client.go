@@ -99,6 +99,8 @@ type Client struct {
 	updates   int
 	text      []byte
 	texts     int
+	clip      string // to be provided when the server asks
+	caps      int    // messages of the clipboard extension that say what the server can do
 	bells     int
 	endOfCU   int
 	fences    int
@@ -322,7 +324,7 @@ func (c *Client) Announced(encoding int32) bool {
 	return get(c, func() bool { return c.announced[encoding] })
 }
 
-// Text is the last cut text, and how many there were.
+// Text is the last cut text, and how many there were. One that came by the clipboard extension is UTF-8, else it is Latin-1.
 func (c *Client) Text() (string, int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

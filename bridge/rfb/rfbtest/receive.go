@@ -27,11 +27,7 @@ func (c *Client) message() error {
 		c.bells++
 		c.mu.Unlock()
 	case 3:
-		c.r.Skip(3)
-		text := c.r.Bytes32("cut text", maxText)
-		c.mu.Lock()
-		c.text, c.texts = text, c.texts+1
-		c.mu.Unlock()
+		return c.cutText()
 	case 150:
 		c.mu.Lock()
 		c.endOfCU++

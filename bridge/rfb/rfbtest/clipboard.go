@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/helmline/helmline/bridge/rfb"
 )
@@ -14,9 +15,10 @@ import (
 func (c *Client) cutText() error {
 	c.r.Skip(3)
 	n := c.r.Int32()
-	size := int64(n)
-	if n < 0 {
-		size = -size
+	size := int64(uint32(n))
+	extended := n < 0 && slices.Contains(c.cfg.Encodings, rfb.PseudoExtendedClipboard)
+	if extended {
+		size = -int64(n)
 	}
 	if size > maxText {
 		c.r.Failf("%d bytes of cut text", size)
@@ -29,7 +31,7 @@ func (c *Client) cutText() error {
 	switch {
 	case c.r.Err() != nil:
 		return c.r.Err()
-	case n < 0:
+	case extended:
 		return c.clipboard(data)
 	}
 	c.setText(data)

@@ -56,9 +56,9 @@ func (d *deflater) restart() { d.begun = [streams]bool{} }
 
 // piece compresses data as the next piece of a stream and ends it on a byte. The result is valid until the next call.
 // A stream keeps its level until restart.
-func (d *deflater) piece(stream int, compress int8, header string, data []byte) []byte {
+func (d *deflater) piece(stream int, compress int8, data []byte) []byte {
 	w := &d.writers[stream][levelFor(compress)]
-	d.out.b = append(d.out.b[:0], header...)
+	d.out.b = d.out.b[:0]
 	switch {
 	case *w == nil:
 		var err error
@@ -81,7 +81,7 @@ func (e *Encoder) zlib(b *Batch, p Params, img frame.Image, r image.Rectangle) {
 	for band := range bands(r) {
 		e.buf = to.append(e.buf, e.load(img, band))
 	}
-	e.appendStream(b, p, r, &b.zlib)
+	e.appendStream(b, p, r, &b.first[zlibStream])
 }
 
 // appendStream appends a rectangle whose payload is e.buf, compressed. first is where the batch notes its first one.
@@ -91,7 +91,7 @@ func (e *Encoder) appendStream(b *Batch, p Params, r image.Rectangle, first *int
 	if *first == 0 {
 		*first = len(b.Bytes)
 	}
-	data := e.deflate.piece(streamFull, p.Compress, "", e.buf)
+	data := e.deflate.piece(streamFull, p.Compress, e.buf)
 	b.Bytes = binary.BigEndian.AppendUint32(b.Bytes, uint32(len(data)))
 	b.Bytes = append(b.Bytes, data...)
 }

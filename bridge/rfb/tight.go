@@ -8,7 +8,7 @@ import (
 	"github.com/helmline/helmline/bridge/frame"
 )
 
-// What a rectangle of Tight begins with, beside the bits 0 … 3 that reset streams.
+// What a rectangle of Tight begins with. The bits 0 … 3, which reset streams, are never set: see StreamState.
 const (
 	tightFill    = 0x80
 	tightJPEG    = 0x90
@@ -262,7 +262,7 @@ func (e *Encoder) paletteRun(b *Batch, p Params, band image.Rectangle, n, i int)
 	if limit == 2 {
 		stream = streamMono
 	}
-	b.Bytes = append(b.Bytes, tightFilter|byte(stream<<4)|e.resets(stream), tightPalette, byte(e.pal.n-1))
+	b.Bytes = append(b.Bytes, tightFilter|byte(stream<<4), tightPalette, byte(e.pal.n-1))
 	b.Bytes = tightPacking(p.Format).append(b.Bytes, e.pal.colours[:e.pal.n])
 	e.tightData(b, p, stream)
 	return i
@@ -302,17 +302,9 @@ func (e *Encoder) tightFull(b *Batch, p Params, img frame.Image, r image.Rectang
 	for band := range bands(r) {
 		e.buf = to.append(e.buf, e.load(img, band))
 	}
-	b.Bytes = append(appendRect(b.Bytes, r, Tight), byte(streamFull<<4)|e.resets(streamFull))
+	b.Bytes = append(appendRect(b.Bytes, r, Tight), streamFull<<4)
 	b.Count++
 	e.tightData(b, p, streamFull)
-}
-
-// resets is the bit that makes the viewer begin a stream anew, when e.buf will be its first piece of this batch.
-func (e *Encoder) resets(stream int) byte {
-	if len(e.buf) < tightMinData || e.deflate.begun[stream] {
-		return 0
-	}
-	return 1 << stream
 }
 
 // tightData appends e.buf, compressed when it is worth it.
@@ -321,11 +313,10 @@ func (e *Encoder) tightData(b *Batch, p Params, stream int) {
 		b.Bytes = append(b.Bytes, e.buf...)
 		return
 	}
-	header := ""
-	if !e.deflate.begun[stream] {
-		header = zlibHeader
+	data := e.deflate.piece(stream, p.Compress, e.buf)
+	if b.first[stream] == 0 {
+		b.first[stream] = len(b.Bytes)
 	}
-	data := e.deflate.piece(stream, p.Compress, header, e.buf)
 	b.Bytes = append(appendLength(b.Bytes, len(data)), data...)
 }
 
@@ -338,4 +329,15 @@ func appendLength(dst []byte, n int) []byte {
 		return append(dst, byte(n)|0x80, byte(n>>7))
 	}
 	return append(dst, byte(n)|0x80, byte(n>>7)|0x80, byte(n>>14))
+}
+
+// length reads such a length of ours, and its size in bytes.
+func length(b []byte) (n, size int) {
+	switch {
+	case b[0] < 0x80:
+		return int(b[0]), 1
+	case b[1] < 0x80:
+		return int(b[0]&0x7f) | int(b[1])<<7, 2
+	}
+	return int(b[0]&0x7f) | int(b[1]&0x7f)<<7 | int(b[2])<<14, 3
 }

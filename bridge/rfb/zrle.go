@@ -28,7 +28,7 @@ func (e *Encoder) zrle(b *Batch, p Params, img frame.Image, r image.Rectangle) {
 			e.zrleTile(to, tile, w)
 		}
 	}
-	e.appendStream(b, p, r, &b.zrle)
+	e.appendStream(b, p, r, &b.first[zrleStream])
 }
 
 // gather copies a block of w × h pixels from lines of stride pixels into memory without gaps.

@@ -61,7 +61,7 @@ func run() error {
 	flag.StringVar(&only, "only", "", "loads whose names begin so, separated by commas")
 	flag.StringVar(&servers, "servers", "", "servers of exactly these names, separated by commas")
 	flag.BoolVar(&o.link, "link", false, "put 10 Mbit/s with a round trip of 40 ms between viewer and computer")
-	flag.BoolVar(&o.many, "many", true, "measure the film with 4 and 10 viewers, too")
+	flag.BoolVar(&o.many, "many", true, "measure the film with 4 and 10 viewers, too, and typing with 10, one of them behind a slow link")
 	flag.StringVar(&o.bin, "bin", "bin", "folder of relayd and hostd")
 	flag.Parse()
 	o.only = strings.FieldsFunc(only, comma)
@@ -119,6 +119,17 @@ func (b *bench) file(name string) string { return filepath.Join(b.dir, name) }
 type row struct {
 	*load
 	viewers int
+	slow    bool // one of the further viewers reads no more than slowRate
+}
+
+func (r row) title() string {
+	switch {
+	case r.slow:
+		return fmt.Sprintf("%s, %d viewers, one of them at 50 kbit/s", r.name, r.viewers)
+	case r.viewers > 1:
+		return fmt.Sprintf("%s, %d viewers", r.name, r.viewers)
+	}
+	return r.name
 }
 
 // A cell is what one server did with one row.
@@ -153,9 +164,12 @@ func (b *bench) rows() []row {
 		if len(b.only) > 0 && !slices.ContainsFunc(b.only, func(begin string) bool { return strings.HasPrefix(l.name, begin) }) {
 			continue
 		}
-		rows = append(rows, row{l, 1})
+		rows = append(rows, row{l, 1, false})
 		if b.many && l == manyLoad {
-			rows = append(rows, row{l, 4}, row{l, 10})
+			rows = append(rows, row{l, 4, false}, row{l, 10, false})
+		}
+		if b.many && l.typed {
+			rows = append(rows, row{l, 10, false}, row{l, 10, true})
 		}
 	}
 	return rows
@@ -191,7 +205,7 @@ func (b *bench) round(ctx context.Context, r row, servers []*server, round int) 
 		}
 		f.x -= alone
 		b.cells[cell{r, sv.name}] = append(b.cells[cell{r, sv.name}], f)
-		fmt.Fprintf(os.Stderr, "%d of %d: %s, %d viewers, %s: %s\n", round+1, b.rounds, r.name, r.viewers, sv.name, f)
+		fmt.Fprintf(os.Stderr, "%d of %d: %s, %s: %s\n", round+1, b.rounds, r.title(), sv.name, f)
 	}
 	return nil
 }

@@ -18,7 +18,8 @@ type figures struct {
 	bytes      float64 // a second, to one viewer
 	frames     float64 // distinct pictures a second that were seen
 	others     float64 // updates a second of the further viewer that had the fewest
-	p50, p99   float64 // ms from drawing until seen; for a typed load from pressing a key
+	p50        float64 // ms from drawing until seen; for a typed load from pressing a key
+	p95, p99   float64
 	lost       int     // keys that were not seen within a second, which counts as one
 	rss        float64 // MiB
 	load, rest verdict // of the picture while it changed, and once the screen had rested
@@ -85,7 +86,7 @@ func (b *bench) measure(ctx context.Context, s *stage, p *play, r row, sv *serve
 	defer v.close()
 	var others *crowd
 	if r.viewers > 1 {
-		if others, err = b.join(ctx, run, r.viewers-1); err != nil {
+		if others, err = b.join(ctx, run, r.viewers-1, r.slow); err != nil {
 			return nil, err
 		}
 		defer others.close()
@@ -168,7 +169,7 @@ func (f *figures) delays(p *play, r row, rep *report) {
 		}
 	}
 	slices.Sort(took)
-	f.p50, f.p99 = quantile(took, 0.5), quantile(took, 0.99)
+	f.p50, f.p95, f.p99 = quantile(took, 0.5), quantile(took, 0.95), quantile(took, 0.99)
 }
 
 // quantile is one of sorted times, ms; NaN when there are none.

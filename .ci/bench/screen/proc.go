@@ -38,16 +38,17 @@ func cpu(pids []int) float64 {
 	return sum
 }
 
-// memory is what processes have in memory, MiB.
+// memory is what processes have in memory, MiB. What several of them share, as hostd's parts share the frame and the program, counts
+// once (PSS).
 func memory(pids []int) float64 {
 	sum := 0.0
 	for _, pid := range pids {
-		text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+		text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/smaps_rollup")
 		if err != nil {
 			continue
 		}
 		for line := range strings.Lines(string(text)) {
-			if f := strings.Fields(line); f[0] == "VmRSS:" {
+			if f := strings.Fields(line); f[0] == "Pss:" {
 				kib, _ := strconv.ParseFloat(f[1], 64)
 				sum += kib / 1024
 			}

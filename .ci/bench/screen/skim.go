@@ -17,16 +17,16 @@ import (
 
 // Further viewers take part in all but decoding: they ask, read every rectangle to its end and ask again, so that the
 // processors are left to the server. skim runs args[1] of them in a process of its own, at the address args[0]; each types
-// args[2]. A line "go" or "stop" on its input begins and ends a count; then it tells the fewest updates that one had.
+// args[2]; args[3] is how many of them read no more than slowRate. A line "go" or "stop" on its input begins and ends a count; then it tells the fewest updates that one had.
 func skim(args []string) error {
-	var count int
-	if _, err := fmt.Sscan(args[1], &count); err != nil {
+	var count, slow int
+	if _, err := fmt.Sscan(args[1]+" "+args[3], &count, &slow); err != nil {
 		return err
 	}
 	all := make([]*skimmer, count)
 	failed := make(chan error, count)
 	for i := range all {
-		s, err := dialSkimmer(args[0], args[2])
+		s, err := dialSkimmer(args[0], args[2], i < slow)
 		if err != nil {
 			return err
 		}
@@ -49,8 +49,8 @@ func skim(args []string) error {
 			if !ok {
 				return nil
 			}
-			least := all[0].updates.Load()
-			for _, s := range all {
+			least := all[slow].updates.Load()
+			for _, s := range all[slow:] {
 				least = min(least, s.updates.Swap(0))
 			}
 			if line == "stop" {
@@ -68,12 +68,31 @@ type skimmer struct {
 	updates atomic.Int64
 }
 
-func dialSkimmer(address, typed string) (*skimmer, error) {
+// slowRate is 50 kbit/s, in bytes.
+const slowRate = 50_000 / 8
+
+// A slowConn reads slowRate a second and has little room for more.
+type slowConn struct{ net.Conn }
+
+func (c slowConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p[:min(len(p), slowRate/10)])
+	time.Sleep(time.Duration(n) * time.Second / slowRate)
+	return n, err
+}
+
+func dialSkimmer(address, typed string, slow bool) (*skimmer, error) {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	s := &skimmer{conn: conn, r: bufio.NewReaderSize(conn, 256<<10)}
+	if slow {
+		if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+			return nil, err
+		}
+		conn = slowConn{conn}
+		s.conn, s.r = conn, bufio.NewReader(conn)
+	}
 	_ = conn.SetDeadline(time.Now().Add(viewerTime))
 	if err := s.begin(typed); err != nil {
 		_ = conn.Close()
@@ -265,7 +284,7 @@ type crowd struct {
 }
 
 // join starts count further viewers.
-func (b *bench) join(ctx context.Context, s *serving, count int) (*crowd, error) {
+func (b *bench) join(ctx context.Context, s *serving, count int, slow bool) (*crowd, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -282,7 +301,7 @@ func (b *bench) join(ctx context.Context, s *serving, count int) (*crowd, error)
 	}
 	defer answers.Close()
 	c := &crowd{in: in, out: out}
-	c.proc, err = b.set.Start(ctx, rig.Program{Args: []string{exe, "skim", s.more, fmt.Sprint(count), s.code}, Network: b.near.namespace,
+	c.proc, err = b.set.Start(ctx, rig.Program{Args: []string{exe, "skim", s.more, fmt.Sprint(count), s.code, map[bool]string{false: "0", true: "1"}[slow]}, Network: b.near.namespace,
 		Stdin: words, Files: []*os.File{answers}, Log: b.file("skim.log")})
 	if err != nil {
 		in.Close()

@@ -29,6 +29,7 @@ var lines = []line{
 	{"pictures seen a second", func(f *figures, r row) float64 { return orNone(r.rate > 0, f.frames) }},
 	{"updates a second of the worst further viewer", func(f *figures, r row) float64 { return orNone(r.viewers > 1, f.others) }},
 	{"until seen, p50 ms", func(f *figures, r row) float64 { return orNone(r.rate > 0, f.p50) }},
+	{"until seen, p95 ms", func(f *figures, r row) float64 { return orNone(r.rate > 0, f.p95) }},
 	{"until seen, p99 ms", func(f *figures, r row) float64 { return orNone(r.rate > 0, f.p99) }},
 	{"memory, MiB", func(f *figures, _ row) float64 { return f.rss }},
 }
@@ -60,11 +61,7 @@ func (b *bench) print(w io.Writer) {
 	fmt.Fprintf(w, "| medians of %d | %s | %s : %s | %s : %s |\n|%s\n", b.rounds, strings.Join(names, " | "), ours, x0vnc, ours, x11tuned,
 		strings.Repeat("---|", len(names)+3))
 	for _, r := range b.rows() {
-		title := r.name
-		if r.viewers > 1 {
-			title += fmt.Sprintf(", %d viewers", r.viewers)
-		}
-		fmt.Fprintf(w, "| **%s** |%s\n", title, strings.Repeat(" |", len(names)+2))
+		fmt.Fprintf(w, "| **%s** |%s\n", r.title(), strings.Repeat(" |", len(names)+2))
 		for _, l := range lines {
 			b.line(w, l, r, names)
 		}

@@ -17,7 +17,7 @@ const (
 	baseTime    = 10 * time.Second      // after which the path's own round trip is measured anew
 )
 
-// A flow is what is known of the path to a viewer that answers fences: how long its round trip is, and how much may be on the way so
+// A flow is what is known of the path to a viewer: of one that answers fences, how long its round trip is, and how much may be on the way so
 // that the path is busy but what comes next does not queue for long. Around each update go pings, fences that the viewer sends back. The one
 // before it tells how long the update queued, the time between the two how long it was carried.
 //
@@ -38,6 +38,8 @@ type flow struct {
 	full   bool          // something waited for the window since it was adjusted
 	begun  time.Time     // when the viewer answered the ping before the update that it is getting
 	alone  bool          // the update that is being sent has no ping before it
+
+	plain lastUpdate // of a viewer without fences
 
 	coarser int // levels of JPEG quality below what the viewer asks for
 	easy    int // updates with photographs in a row that the path carried quickly
@@ -153,6 +155,33 @@ func (f *flow) queued(position uint64, trip time.Duration) {
 func (f *flow) adjust(window uint64) {
 	f.window = min(max(window, minWindow), maxWindow)
 	f.mark, f.full = max(f.sent, f.acked+f.window), false
+}
+
+// A lastUpdate is an update that a viewer without fences has not answered by its next request.
+type lastUpdate struct {
+	at     time.Time // when it began; zero: there is none
+	photos bool      // it had photographs, and enough to tell something
+}
+
+// plainly notes an update of size bytes to a viewer without fences. Its next request, which comes when it has read that, takes the place of a
+// pong.
+func (f *flow) plainly(size uint64, photos bool, began time.Time) {
+	f.plain = lastUpdate{began, photos && size >= smallPicture}
+}
+
+// requested is the request of a viewer without fences.
+func (f *flow) requested(now time.Time) {
+	last := f.plain
+	if f.plain = (lastUpdate{}); last.at.IsZero() {
+		return
+	}
+	trip := max(now.Sub(last.at), 50*time.Microsecond)
+	if f.base == 0 || trip < f.base {
+		f.base = trip
+	}
+	if last.photos {
+		f.carried(trip - f.base)
+	}
 }
 
 // Photographs that the path carries for longer than slowPicture are sent coarser the next time, and finer after enoughEasy that it carried

@@ -132,6 +132,34 @@ func TestFlowFitsTheFilm(t *testing.T) {
 	}
 }
 
+// A viewer without fences, which asks again when it has read an update, gets a film as coarse as its path needs.
+func TestFlowWithoutFencesFitsTheFilm(t *testing.T) {
+	f := flow{window: firstWindow}
+	now := time.Unix(1e9, 0)
+	film := func(rate float64, trip time.Duration, updates int) (last time.Duration) {
+		for range updates {
+			size := 150e3
+			for range f.coarser {
+				size *= 0.67
+			}
+			f.plainly(uint64(size), true, now)
+			last = trip + time.Duration(size/rate*float64(time.Second))
+			now = now.Add(last)
+			f.requested(now)
+			f.plainly(300, false, now)
+			now = now.Add(trip)
+			f.requested(now)
+		}
+		return last
+	}
+	if last := film(1.25e6, 40*time.Millisecond, 100); last > 100*time.Millisecond {
+		t.Errorf("a picture takes %v at %d levels less", last, f.coarser)
+	}
+	if film(125e6, 40*time.Millisecond, 400); f.coarser != 0 {
+		t.Errorf("%d levels less on a fast path", f.coarser)
+	}
+}
+
 // A viewer on this machine that is slow to decode is sent what it asked for all the same.
 func TestFlowIsNotFooledByASlowViewer(t *testing.T) {
 	f := flow{window: firstWindow}

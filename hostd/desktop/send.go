@@ -348,12 +348,14 @@ func (v *viewer) beginUpdate(dst []byte) []byte {
 // endUpdate appends the ping behind an update and writes what is left of that.
 func (v *viewer) endUpdate() error {
 	s := &v.send
-	if !s.pings {
-		return v.out.Flush()
-	}
 	size := v.pieces.total + uint64(v.out.Buffered()) - s.pinged
 	s.pinged += size
 	v.mu.Lock()
+	if !s.pings {
+		v.flow.plainly(size, s.photos, s.began)
+		v.mu.Unlock()
+		return v.out.Flush()
+	}
 	n := v.flow.after(size, s.photos, s.began)
 	s.room = int(v.flow.window / 2)
 	v.mu.Unlock()

@@ -77,7 +77,7 @@ type viewer struct {
 	ends      bool            // and of continuous updates
 	going     bool            // continuous updates are on
 	goes      image.Rectangle // their area
-	flow      flow            // of a client that knows of fences
+	flow      flow
 	relayouts relayouts
 	clip      clip
 
@@ -286,6 +286,9 @@ func (v *viewer) request(incremental bool, r image.Rectangle) {
 	v.asked = true
 	if !incremental {
 		v.full, v.relayouts.described = true, true
+	}
+	if !v.fences {
+		v.flow.requested(time.Now())
 	}
 	d := v.scene.desk
 	v.mu.Unlock()

@@ -63,7 +63,16 @@ type Policy struct {
 	MaxSessions int      `toml:"max_sessions"` // at the same time
 	TakeForce   []string `toml:"take_force"`   // OS users who may take control without asking
 	Clipboard   string   `toml:"clipboard"`    // ClipboardOff to ClipboardBoth
+	Recording   string   `toml:"recording"`    // RecordOff, RecordAllowed or RecordRequired
+	RecordSpace int      `toml:"record_space"` // for all recordings, MiB
 }
+
+// Whether what sessions show is recorded.
+const (
+	RecordOff      = "off"
+	RecordAllowed  = "allowed"  // between "hostd record start" and "hostd record stop"
+	RecordRequired = "required" // always: no session without a recording
+)
 
 // Net is the part that talks to the relay.
 type Net struct {
@@ -76,15 +85,23 @@ const MaxSize = 16384
 // MaxPixels is the largest virtual display, pixels in all.
 const MaxPixels = 64 << 20
 
+// Limits of Policy.RecordSpace, MiB.
+const (
+	MinRecordSpace = 64
+	MaxRecordSpace = 1 << 30
+)
+
 // DefaultHost is what holds when no file says otherwise.
 func DefaultHost() *Host {
 	return &Host{
 		StateDir: "/var/lib/helmline/hostd",
 		Display:  Display{Source: "auto", Size: "1280x800"},
 		Login:    Login{Admins: []string{"sudo", "wheel"}, CodeFirst: AskAuto, PAMService: "hostd"},
-		Policy:   Policy{MaxSessions: 64, TakeForce: []string{}, Clipboard: ClipboardBoth},
-		Net:      Net{"_helmline-net"},
-		Log:      Log{"info", "text"},
+		Policy: Policy{
+			MaxSessions: 64, TakeForce: []string{}, Clipboard: ClipboardBoth, Recording: RecordOff, RecordSpace: 10 << 10,
+		},
+		Net: Net{"_helmline-net"},
+		Log: Log{"info", "text"},
 	}
 }
 
@@ -101,7 +118,7 @@ func (c *Host) runtime(name string) string {
 	return filepath.Join(c.StateDir, name)
 }
 
-// NetStateDir is the folder of hostd-net, owned by its user: the tunnel key, the relay's pinned key, the TLS key.
+// NetStateDir is the folder of hostd-net, owned by its user: the tunnel key, the relay's pinned key, the TLS key, recordings.
 func (c *Host) NetStateDir() string { return filepath.Clean(c.StateDir) + "-net" }
 
 // Validate reports every problem, each under the name of its key.
@@ -142,6 +159,10 @@ func (c *Host) Validate() error {
 		}
 	}
 	k.oneOf("policy.clipboard", c.Policy.Clipboard, ClipboardOff, ClipboardToViewer, ClipboardToHost, ClipboardBoth)
+	k.oneOf("policy.recording", c.Policy.Recording, RecordOff, RecordAllowed, RecordRequired)
+	if n := c.Policy.RecordSpace; n < MinRecordSpace || n > MaxRecordSpace {
+		k.add("policy.record_space", "%d is out of range; write %d to %d (MiB)", n, MinRecordSpace, MaxRecordSpace)
+	}
 	if !isName(c.Net.User) {
 		k.add("net.user", "%q is no user name; write one as /etc/passwd has it", c.Net.User)
 	}

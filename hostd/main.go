@@ -29,6 +29,7 @@ Look after it:
   hostd fingerprint         how viewers can recognise this computer; --json
   hostd sessions            who is here; --json
   hostd end ID              end a session; --all ends every one
+  hostd record start|stop   record what sessions show, where [policy] recording allows it
   hostd unlock [USER]       forget failed log-ins: of a user, of the access code with --code, or all
 
 Run it:
@@ -145,7 +146,7 @@ func commands(out io.Writer) []*command {
 		serveCommand(), checkCommand(out), versionCommand(out),
 		enrollCommand(out), codeSetCommand(out), codeClearCommand(out),
 		statusCommand(out), doctorCommand(out), fingerprintCommand(out),
-		sessionsCommand(out), endCommand(out), unlockCommand(out),
+		sessionsCommand(out), endCommand(out), recordCommand(out), unlockCommand(out),
 	}
 }
 

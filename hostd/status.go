@@ -71,6 +71,7 @@ func printStatus(out io.Writer, s *part.Status) {
 		line("in control", "nobody")
 	}
 	line("screen", "%s", s.Seat)
+	line("recording", "%s", s.Recording)
 	line("log in by", "%s", loginWays(s))
 	if n := len(s.Locked); n > 0 {
 		line("locked out", "%d, the last until %s; \"hostd unlock\" ends it", n, when(s.Locked[0]))
@@ -157,6 +158,27 @@ func endCommand(out io.Writer) *command {
 				return err
 			}
 			fmt.Fprintf(out, "ended: %d\n", r.Count)
+			return nil
+		},
+	}
+}
+
+func recordCommand(out io.Writer) *command {
+	return &command{
+		name: "record", args: "start | stop",
+		run: func(ctx context.Context, c *conf.Host, args []string) error {
+			if len(args) != 1 || args[0] != "start" && args[0] != "stop" {
+				return &usageError{"hostd record: write \"hostd record start\" or \"hostd record stop\""}
+			}
+			r, err := part.Ask(ctx, c.Socket(), part.Request{Op: part.OpRecord, On: args[0] == "start"})
+			if err != nil {
+				return err
+			}
+			if args[0] == "start" {
+				fmt.Fprintf(out, "recording is on, for %d sessions of now and those to come; the files are in %s\n", r.Count, desktop.RecordingsDir(c.NetStateDir()))
+			} else {
+				fmt.Fprintln(out, "recording is off")
+			}
 			return nil
 		},
 	}

@@ -59,6 +59,9 @@ var (
 	YourLimit   = add(40018, "Too many of yours", "you have %s sessions on %s, as many as a guest may", "end one first")              // number, computer
 	CodeInvalid = add(40024, "Code not valid", "the one-time code is wrong, used or expired", "make a new one")
 
+	// Recording.
+	NotRecorded = add(40043, "Not recorded", "%s records every session and cannot do so now: %s", "at the computer: \"journalctl -u hostd-net\" says more") // computer, cause
+
 	// The account.
 	SignIn     = add(40050, "Sign-in failed", "the account name or password is not right", "try again")
 	SlowDown   = add(40051, "Too many failures", "too many failed sign-ins; try again after %s", "wait") // time

@@ -2,6 +2,7 @@ package desktop
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/helmline/helmline/bridge/form"
@@ -104,6 +105,32 @@ func (s *session) tellHolder(now time.Time) {
 		s.notice = form.Notice(refuse.Printable(who, 120)+" is in control", "You are watching.")
 	}
 	s.until = now.Add(show)
+}
+
+// tellRecorded shows a notice when the desktop is recorded, and was not when the last one said so, or the other way round.
+func (s *session) tellRecorded(now time.Time) {
+	was := s.recorded
+	if s.recorded = s.isRecorded(); s.recorded == was {
+		return
+	}
+	title, text := "The recording has ended", ""
+	if s.recorded {
+		title, text = "This session is recorded", s.srv.name()+" keeps what the desktop shows."
+	}
+	if s.notice != nil { // who is in control
+		text = strings.TrimSpace(text + " " + s.notice.Items[0].Text + ".")
+	}
+	s.notice, s.until = form.Notice(title, text), now.Add(2*noticeTime)
+}
+
+func (s *session) isRecorded() bool { return s.desk != nil && s.desk.recorded.Load() }
+
+// title is the viewer's, for the desktop.
+func (s *session) title() string {
+	if s.isRecorded() {
+		return s.srv.title(s.user) + " (recorded)"
+	}
+	return s.srv.title(s.user)
 }
 
 // showQuestion asks the holder for control, until the time for it has run out.

@@ -4,6 +4,7 @@ import (
 	"image"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/helmline/helmline/bridge/frame"
@@ -24,6 +25,10 @@ type desk struct {
 	viewers []*viewer
 
 	layout ipc.Layout // of picture, once that is laid
+
+	recorded atomic.Bool
+	size0    image.Point // of the recording
+	resized  func()      // called when a picture has another size; nil: there is no recording
 
 	cursor  frame.Cursor
 	shape   uint32 // counts cursors
@@ -55,8 +60,23 @@ func (d *desk) set(p *picture, name string) {
 		d.settle.Stop()
 		return
 	}
+	if d.resized != nil && p.image.Rect.Max != d.size0 {
+		d.resized()
+	}
 	p.look()
 	d.wakeAll()
+}
+
+// onResize gives the size of the picture, zero before the first, and has f called when it gets another; nil ends that. The desk's mutex
+// is held then.
+func (d *desk) onResize(f func()) image.Point {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.size0, d.resized = image.Point{}, f
+	if d.picture != nil {
+		d.size0 = d.picture.image.Rect.Max
+	}
+	return d.size0
 }
 
 // alive says whether there is a worker.

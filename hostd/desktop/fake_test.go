@@ -48,6 +48,7 @@ type fakeHost struct {
 	pastes   []string               // texts that carried the epoch
 	stray    int                    // what did not
 	logins   []ipc.Login            // secrets included
+	recorded []ipc.Recorded
 	holder   uint32
 	epoch    uint64
 	since    time.Time
@@ -250,6 +251,8 @@ func (h *fakeHost) message(p []byte) {
 			return
 		}
 		h.pastes = append(h.pastes, string(c.Text))
+	case ipc.TypeRecorded:
+		h.recorded = append(h.recorded, decode[ipc.Recorded](h, p))
 	case ipc.TypeOnline:
 	default:
 		h.t.Errorf("unexpected message %d", p[0])

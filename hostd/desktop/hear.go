@@ -32,7 +32,7 @@ func (s *server) listen(ctx context.Context) error {
 			err = s.desktop(ctx, p, files)
 		} else {
 			ipc.CloseFiles(files)
-			err = s.hear(t, p)
+			err = s.hear(ctx, t, p)
 		}
 		if err != nil {
 			return fmt.Errorf("hostd: message %d: %w", p[0], err)
@@ -41,7 +41,7 @@ func (s *server) listen(ctx context.Context) error {
 }
 
 // hear takes in a message without files.
-func (s *server) hear(t ipc.Type, p []byte) error {
+func (s *server) hear(ctx context.Context, t ipc.Type, p []byte) error {
 	switch t {
 	case ipc.TypeWelcome:
 		return hear(p, func(m ipc.Welcome) {
@@ -82,6 +82,8 @@ func (s *server) hear(t ipc.Type, p []byte) error {
 			}
 			s.tell(m.Session, true, func(n *news) { n.end = m.Refusal })
 		})
+	case ipc.TypeRecord:
+		return hear(p, func(m ipc.Record) { s.record(ctx, m) })
 	case ipc.TypeReload:
 		select {
 		case s.reload <- struct{}{}:

@@ -159,8 +159,9 @@ func (s *session) proceed(ctx context.Context) {
 func (s *session) show() {
 	s.wipePage()
 	s.state, s.idle, s.until = shows, time.Time{}, time.Time{}
-	s.holder = ""
+	s.holder, s.recorded = "", false
 	s.tellHolder(time.Now())
+	s.tellRecorded(time.Now())
 }
 
 // detached takes in that hostd has taken the desktop and the log-in away: back to the form.

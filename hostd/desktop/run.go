@@ -28,7 +28,7 @@ import (
 // Config is what hostd-net is given.
 type Config struct {
 	Monitor  *ipc.Conn // hostd; Run closes it
-	StateDir string    // keys, certificate, enrolment; belongs to hostd-net's user
+	StateDir string    // keys, certificate, enrolment, recordings; belongs to hostd-net's user
 	Version  string
 	OS       string // for the relay's list of computers
 	Log      *slog.Logger
@@ -43,6 +43,7 @@ type server struct {
 	cache   *cache
 	stats   *stats
 	heed    time.Duration // heedTime, but in tests
+	dir     string        // Config.StateDir
 	reload  chan struct{} // 1; the enrolment has changed
 	greeted chan struct{} // closed at hostd's first Welcome
 	greet   sync.Once
@@ -57,7 +58,9 @@ type server struct {
 	lease     ipc.Lease
 	desks     map[uint32]*desk
 	sessions  map[uint32]*session
-	last      uint32 // number of a session
+	tapes     map[uint32]*recording // that run, by the desk's number
+	writing   map[string]bool       // files of recordings
+	last      uint32                // number of a session
 }
 
 // numbers counts, and leaves 0 out.
@@ -75,6 +78,7 @@ func newServer(cfg Config) (*server, error) {
 	s := &server{
 		log: cfg.Log, monitor: newMonitor(cfg.Monitor), painter: form.NewPainter(), stats: &stats{}, heed: heedTime,
 		reload: make(chan struct{}, 1), greeted: make(chan struct{}), desks: make(map[uint32]*desk), sessions: make(map[uint32]*session),
+		dir: cfg.StateDir, tapes: make(map[uint32]*recording), writing: make(map[string]bool),
 	}
 	s.cache = newCache(s.stats)
 	s.resizes.last.Store(rand.Uint32()) // a worker may still know one of before

@@ -76,6 +76,7 @@ type session struct {
 	desk     *desk
 	lease    ipc.Lease
 	holder   string // as the last notice said
+	recorded bool   // as it did
 	control  bool
 	lost     bool      // it had control, and who has it now is not known yet
 	force    bool      // it may take control without asking
@@ -95,6 +96,7 @@ type news struct {
 	attached bool // desk is new
 	detached bool
 	refusal  *refuse.Refusal // of detached
+	marked   bool            // a recording has begun or ended
 	lease    *ipc.Lease
 	asks     *ipc.Ask
 	end      *refuse.Refusal
@@ -215,7 +217,7 @@ type shown struct {
 func (s *session) publish() {
 	now := shown{pages: [...]*form.Page{s.question, s.notice, s.page}, edits: s.edits}
 	if s.state == shows {
-		now.desk, now.owner, now.title = s.desk, s.control, s.srv.title(s.user)
+		now.desk, now.owner, now.title = s.desk, s.control, s.title()
 	}
 	if now == s.shown {
 		return
@@ -269,6 +271,9 @@ func (s *session) look(ctx context.Context) {
 		if s.state != checks && s.state != closes { // else the answer to the log-in comes first
 			s.proceed(ctx)
 		}
+	}
+	if n.marked && s.state == shows {
+		s.tellRecorded(now)
 	}
 	if n.asks != nil && s.control {
 		s.ask, s.heeds = *n.asks, now.Add(s.srv.heed)

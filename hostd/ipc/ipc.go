@@ -30,16 +30,17 @@ type Type uint8
 
 // Messages of hostd-net to hostd. Those with an answer carry an ID that the answer repeats.
 const (
-	TypeHello   Type = iota + 1 // Hello, first message of hostd-net; answered by a Welcome
-	TypeOpen                    // Open → Opened
-	TypeLogin                   // Login → LoggedIn
-	TypeControl                 // Control → Controlled
-	TypeAnswer                  // Answer to an Ask
-	TypeClose                   // Close
-	TypeOnline                  // Online: the tunnel's state, for "hostd status"
-	TypeInput                   // Input, binary; from hostd to the worker too
-	TypeResize                  // Resize; from hostd to the worker too
-	TypePaste                   // Clip, binary: what the desktop's clipboard shall hold; from hostd to the worker too
+	TypeHello    Type = iota + 1 // Hello, first message of hostd-net; answered by a Welcome
+	TypeOpen                     // Open → Opened
+	TypeLogin                    // Login → LoggedIn
+	TypeControl                  // Control → Controlled
+	TypeAnswer                   // Answer to an Ask
+	TypeClose                    // Close
+	TypeOnline                   // Online: the tunnel's state, for "hostd status"
+	TypeInput                    // Input, binary; from hostd to the worker too
+	TypeResize                   // Resize; from hostd to the worker too
+	TypePaste                    // Clip, binary: what the desktop's clipboard shall hold; from hostd to the worker too
+	TypeRecorded                 // Recorded, answer to a Record, and later when a recording has failed
 )
 
 // Messages of hostd to hostd-net.
@@ -55,6 +56,7 @@ const (
 	TypeAsk     // Ask
 	TypeEnd     // End
 	TypeReload  // the enrolment has changed; no body
+	TypeRecord  // Record
 )
 
 // Messages of hostd to the worker.
@@ -223,6 +225,20 @@ type Online struct {
 	Relay  string // host:port
 	Since  time.Time
 	Err    string // why not
+}
+
+// Record begins or ends the recording of a desktop that hostd-net has.
+type Record struct {
+	Desktop uint32
+	On      bool
+	User    string // OS user whose desktop it is, for the recording's title
+	Space   int64  // for all recordings, bytes
+}
+
+// Recorded says that the recording of a desktop runs or, with a cause, that it cannot begin or go on.
+type Recorded struct {
+	Desktop uint32
+	Cause   string
 }
 
 // Desktop hands out the memory and the picture socket of a desktop. A later Desktop with the same Number replaces

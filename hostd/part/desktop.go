@@ -50,6 +50,8 @@ type desktop struct {
 	down     time.Time   // since when there is no picture
 	cause    string      // why
 	idle     *time.Timer // nil: somebody looks
+	tape     tape
+	tapeLate *time.Timer // when hostd-net should have begun to record
 	again    *time.Timer // when the picture is handed out again after a failure; nil: there was none
 }
 
@@ -82,6 +84,7 @@ func (m *Monitor) desktopAt(p place) *desktop {
 
 // closeDesktop ends a desktop at once. Nobody may be attached to it any more, or the caller moves them.
 func (m *Monitor) closeDesktop(d *desktop) {
+	m.untape(d)
 	delete(m.desktops, d)
 	d.sink.Store(nil)
 	if d.idle != nil {
@@ -145,9 +148,15 @@ func (m *Monitor) attach(d *desktop) {
 		}
 		return
 	}
+	if !m.taped(d) {
+		return
+	}
 	for _, s := range m.sessions {
 		if s.desktop == d && !s.attached {
 			s.attached = true
+			if d.tape == tapeRuns {
+				m.logTaped(s)
+			}
 			m.net.send(ipc.TypeAttach, ipc.Attach{Session: s.id, Desktop: d.number, User: s.user.Name, Force: m.mayForce(s)})
 		}
 	}
@@ -220,6 +229,7 @@ func (m *Monitor) leaveDesktop(s *session) {
 	if d == nil || !m.desktops[d] || m.viewers(d) > 0 {
 		return
 	}
+	m.untape(d)
 	m.takeBack(d)
 	if d.kind != SeatNone {
 		d.idle = m.after(m.times.idle, func() {

@@ -77,6 +77,8 @@ func (m *Monitor) fromNet(n *netPart, p []byte) error {
 		return handle(m, n, p, m.resize)
 	case ipc.TypeOnline:
 		return handle(m, n, p, m.isOnline)
+	case ipc.TypeRecorded:
+		return handle(m, n, p, m.recorded)
 	default:
 		return fmt.Errorf("hostd-net sent a message of type %d: %w", t, ipc.ErrMalformed)
 	}
@@ -128,6 +130,7 @@ func (m *Monitor) netGone(n *netPart) {
 	}
 	m.used = sessionIDs{}
 	for d := range m.desktops {
+		d.tape = tapeNone
 		m.takeBack(d)
 	}
 }

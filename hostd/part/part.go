@@ -83,6 +83,7 @@ type Config struct {
 	RequireE2E  bool
 	Clipboard   ipc.Clipboard
 	MaxSessions int
+	Recording   Recording
 	Size        image.Point // of a virtual display, and of forms while no other is known
 }
 
@@ -92,6 +93,7 @@ type times struct {
 	ready time.Duration // and this long to open its display
 	down  time.Duration // viewers wait this long for a worker to come back
 	idle  time.Duration // a seat's worker ends this long after the last viewer; a virtual display stays
+	tape  time.Duration // hostd-net has this long to begin a recording
 	seat  time.Duration // viewers of a seat wait this long for what comes on it after a session, before they get a virtual display
 	end   time.Duration // a worker whose socket was closed has this long to end by itself
 }
@@ -99,7 +101,7 @@ type times struct {
 func defaultTimes() times {
 	return times{
 		lift: 2 * time.Second, ready: 15 * time.Second, down: 10 * time.Second,
-		idle: 30 * time.Second, seat: 5 * time.Second, end: time.Second,
+		idle: 30 * time.Second, tape: 10 * time.Second, seat: 5 * time.Second, end: time.Second,
 	}
 }
 
@@ -133,6 +135,7 @@ type Monitor struct {
 	lifting  *time.Timer
 	inputTo  *desktop // where the holder's keys may be down
 	counts   Counts
+	taping   bool // desktops are to be recorded
 }
 
 // Counts are what happened since hostd started.
@@ -175,6 +178,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		Name: m.c.Name, Size: m.c.Size, OSLogin: m.c.Login.OSLogin(), Greeter: m.seat.Kind == SeatGreeter,
 		RequireE2E: m.c.RequireE2E, BootID: m.boot, Clipboard: m.c.Clipboard,
 	}
+	m.taping = m.c.Recording.Required
 	m.refreshLogin()
 	m.spawn(m.superviseNet)
 	for {

@@ -167,6 +167,9 @@ func (m *Monitor) control(n *netPart, c ipc.Control) error {
 	case s.user == nil || s.desktop == nil:
 		answer(refuse.NoRight.Of(s.account))
 		return nil
+	case m.c.Recording.Required && !s.attached: // what it would type cannot be recorded yet
+		answer(refuse.Busy.Of())
+		return nil
 	case s.role == ipc.RoleWatch:
 		answer(refuse.WatchOnly.Of(m.c.Name))
 		return nil

@@ -27,6 +27,7 @@ const (
 	OpUnlock   = "unlock" // forget failures: of User, of the access code, or all
 	OpReload   = "reload" // the enrolment has changed
 	OpCode     = "code"   // the access code has changed
+	OpRecord   = "record" // On
 )
 
 // Limits of the control socket.
@@ -46,6 +47,7 @@ type Request struct {
 	ID   uint32 `json:"id,omitempty"`
 	User string `json:"user,omitempty"`
 	Code bool   `json:"code,omitempty"`
+	On   bool   `json:"on,omitempty"`
 }
 
 // A Reply answers a Request.
@@ -74,6 +76,7 @@ type Status struct {
 	Epoch       uint64      `json:"epoch"`
 	Seat        string      `json:"seat"`
 	Desktops    int         `json:"desktops"`
+	Recording   string      `json:"recording"` // for people
 	CodeSet     bool        `json:"code_set"`
 	OSLogin     bool        `json:"os_login"`
 	Locked      []time.Time `json:"locked,omitempty"` // ends of lock-outs
@@ -247,6 +250,13 @@ func (m *Monitor) serveOp(ctx context.Context, q Request, uid uint32) Reply {
 			return Reply{Error: err.Error()}
 		}
 		return Reply{Count: n}
+	case OpRecord:
+		return m.inRun(ctx, func() Reply {
+			if err := m.setTaping(q.On); err != nil {
+				return Reply{Error: err.Error()}
+			}
+			return Reply{Count: m.viewing()}
+		})
 	case OpReload:
 		return m.inRun(ctx, func() Reply { m.toNet(ipc.TypeReload, nil); return Reply{} })
 	case OpCode:
@@ -279,7 +289,7 @@ func (m *Monitor) status(locked []time.Time) *Status {
 		Version: m.c.Version, Name: m.c.Name, PID: os.Getpid(), Boot: m.boot, Started: m.start,
 		Net: m.net != nil, Online: m.online.Online, Relay: m.online.Relay, OnlineSince: m.online.Since, OnlineError: m.online.Err,
 		Sessions: len(m.sessions), Holder: s.Holder, HolderSince: s.Since, Epoch: s.Epoch,
-		Seat: m.seat.Kind.String(), Desktops: len(m.desktops),
+		Seat: m.seat.Kind.String(), Desktops: len(m.desktops), Recording: m.recordingText(),
 		CodeSet: m.welcome.CodeSet, OSLogin: m.welcome.OSLogin, Locked: locked, Counts: m.counts,
 	}
 	st.Passed, st.Dropped = m.gate.Counts()

@@ -15,7 +15,7 @@ const (
 )
 
 func longTimes() times {
-	return times{lift: long, ready: long, down: long, idle: long, seat: long, end: short}
+	return times{lift: long, ready: long, down: long, idle: long, tape: long, seat: long, end: short}
 }
 
 // A worker that does not release the keys is ended, and control goes on.

@@ -1,0 +1,217 @@
+package desktop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/helmline/helmline/bridge/record"
+)
+
+// Names of the files of recordings: a time of UTC, and one of these.
+const (
+	reelEnd  = ".fbs"
+	indexEnd = ".idx"
+	reelName = "20060102T150405.000Z"
+)
+
+// Limits of the space for recordings, bytes.
+const (
+	maxReel   = 1 << 30   // of a file, if an eighth of all space is not less
+	reelParts = 8         // files that the space has room for at least
+	leaveFree = 128 << 20 // of the disk, for others
+)
+
+var (
+	errSpace  = errors.New("no space for recordings")
+	errFolder = errors.New("the folder of recordings is not hostd-net's own")
+)
+
+// RecordingsDir is where recordings lie, in hostd-net's folder of state.
+func RecordingsDir(state string) string { return filepath.Join(state, "recordings") }
+
+// A reel is one file of a recording and its index.
+type reel struct {
+	*record.Writer
+	path  string
+	most  int64 // bytes it may have
+	file  *os.File
+	index *os.File
+	size  atomic.Int64 // of the file
+	dirty atomic.Bool  // something was written since the last fsync
+	done  func()       // it is not being written any more
+}
+
+// create begins a file, after it has made room for it.
+func (r *recording) create(now time.Time, size image.Point) (*reel, error) {
+	dir := RecordingsDir(r.srv.dir)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return nil, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Mode&0o077 != 0 || int(st.Uid) != os.Geteuid() {
+		return nil, fmt.Errorf("%s: %w", dir, errFolder)
+	}
+	t := &reel{most: min(r.space/reelParts, maxReel)}
+	if err := r.srv.makeRoom(dir, r.space, t.most); err != nil {
+		return nil, err
+	}
+	var err error
+	for ; ; now = now.Add(time.Millisecond) { // two desktops at once
+		t.path = filepath.Join(dir, now.UTC().Format(reelName)+reelEnd)
+		if t.file, err = os.OpenFile(t.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.done = r.srv.writes(t.path)
+	t.index, err = os.OpenFile(strings.TrimSuffix(t.path, reelEnd)+indexEnd, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = t.index.Write(record.IndexHead())
+	}
+	if err == nil {
+		t.Writer, err = record.NewWriter(t.file, size, fmt.Sprintf("%s, %s", r.srv.title(r.user), now.UTC().Format(time.RFC3339)))
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	if err != nil {
+		t.done()
+		return nil, errors.Join(err, t.file.Close(), t.index.Close(), os.Remove(t.path))
+	}
+	t.size.Store(t.Size())
+	return t, nil
+}
+
+// syncDir makes a new file survive the machine's end.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// writes notes that a file is being written, until what it returns is called.
+func (s *server) writes(path string) (done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writing[path] = true
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.writing, path)
+	}
+}
+
+// makeRoom removes the oldest recordings until one more of that size fits, and looks whether the disk has room.
+func (s *server) makeRoom(dir string, space, size int64) error {
+	if err := hasRoom(dir); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir) // by name, which is by age
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	used := int64(len(s.writing)+1) * size
+	running := func(path string) bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.writing[strings.TrimSuffix(path, indexEnd)+reelEnd] || s.writing[path]
+	}
+	s.mu.Unlock()
+	type old struct {
+		path string
+		size int64
+	}
+	var olds []old
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		info, err := e.Info()
+		if err != nil || running(path) || !info.Mode().IsRegular() {
+			continue
+		}
+		olds = append(olds, old{path, info.Size()})
+		used += info.Size()
+	}
+	for used > space && len(olds) > 0 {
+		if err := os.Remove(olds[0].path); err != nil {
+			return err
+		}
+		s.log.Info("recording removed to make room", "file", olds[0].path)
+		used -= olds[0].size
+		olds = slices.Delete(olds, 0, 1)
+	}
+	if used > space {
+		return fmt.Errorf("%w: %d recordings run at once", errSpace, len(s.writing)+1)
+	}
+	return nil
+}
+
+// hasRoom says whether others have enough of the disk.
+func hasRoom(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return err
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < leaveFree {
+		return fmt.Errorf("%w: %d MiB are left on the disk", errSpace, free>>20)
+	}
+	return nil
+}
+
+func (t *reel) begin(at time.Duration) { t.Begin(at) }
+
+// end ends an update.
+func (t *reel) end() error {
+	err := t.End()
+	t.size.Store(t.Size())
+	t.dirty.Store(true)
+	return err
+}
+
+// written is how long the file is.
+func (t *reel) written() int64 { return t.size.Load() }
+
+// addKey adds a key to the index, which nobody needs so much as to make it survive by all means.
+func (t *reel) addKey(k record.Key) error {
+	_, err := t.index.Write(k.AppendTo(nil))
+	return err
+}
+
+// keepSynced brings what was written to the disk every syncTime, and looks whether there is room, until ctx ends.
+func (t *reel) keepSynced(ctx context.Context) error {
+	for pause(ctx, syncTime) {
+		if !t.dirty.Swap(false) {
+			continue
+		}
+		if err := errors.Join(t.file.Sync(), t.index.Sync(), hasRoom(filepath.Dir(t.path))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close ends the file, which has lasted that long.
+func (t *reel) close(after time.Duration) error {
+	defer t.done()
+	err := t.Idle(after)
+	t.size.Store(t.Size())
+	return errors.Join(err, t.file.Sync(), t.file.Close(), t.index.Sync(), t.index.Close())
+}

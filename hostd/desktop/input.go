@@ -156,14 +156,15 @@ func (r *reader) answer(message []byte) error {
 	return nil
 }
 
-// SetDesktopSize is a wish of who controls.
+// SetDesktopSize is a wish of who controls, or may come to.
 func (r *reader) SetDesktopSize(size image.Point, screens []frame.Screen) error {
 	if err := r.wait(); err != nil {
 		return err
 	}
 	fits := true
+	p := r.s.prompt.Load()
 	switch {
-	case r.s.epoch.Load() == 0:
+	case r.s.epoch.Load() == 0 && (p == nil || !p.form):
 		fits = r.s.view.refuseLayout(ipc.ResizeProhibited)
 	case frame.CheckLayout(size, screens) != nil:
 		fits = r.s.view.refuseLayout(ipc.ResizeInvalid)

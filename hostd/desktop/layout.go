@@ -15,6 +15,7 @@ const (
 	layoutPause = 200 * time.Millisecond // between two that are handed on; of those meanwhile the newest counts
 	layoutTime  = 5 * time.Second        // for hostd's answer
 	maxResults  = 256                    // that wait to be told
+	maxForm     = 16 << 20               // pixels of a form
 )
 
 // A laidOut is what a desktop is made of: its size, and what the worker said last.
@@ -50,13 +51,39 @@ func (d *desk) laidOut() (l laidOut, ok bool) {
 }
 
 // relayouts is what is known of a client's SetDesktopSize messages, each of which is answered. v.mu guards it.
+//
+// Viewers wish a size as soon as they are connected, when there is only a form. That is theirs alone and gets it; the desktop does when they
+// come to control it.
 type relayouts struct {
 	results   []uint8     // of those that are not handed on
 	wish      *ipc.Resize // the newest, to be handed on; nil: none
 	asks      uint32      // Number of the one that is being worked on; 0: none
 	late      time.Time   // when nothing more is expected of that
 	next      time.Time   // when the next may be handed on
+	form      *ipc.Resize // the size that the form is to have, and the desktop after it
+	formDue   bool        // the client has not been told that it has
+	answered  uint32      // Number of that, which needs no answer any more
 	described bool        // the client has asked for all of the picture, and is told the layout first
+}
+
+// holds says whether the desktop is about to get the form's size: until then the client's picture keeps that.
+func (r *relayouts) holds() bool {
+	return r.answered != 0 && (r.asks == r.answered || r.wish != nil && r.wish.Number == r.answered)
+}
+
+// shown notes that the desktop is shown instead of forms, to who controls it or others.
+func (r *relayouts) shown(controls bool) {
+	switch {
+	case r.form == nil:
+		return
+	case controls && r.wish == nil:
+		if r.wish = r.form; !r.formDue {
+			r.answered = r.form.Number
+		}
+	case r.formDue:
+		r.results = append(r.results, ipc.ResizeProhibited)
+	}
+	r.form, r.formDue = nil, false
 }
 
 // refuseLayout answers a SetDesktopSize. It says no to a client that has many answered and reads none.
@@ -75,9 +102,10 @@ func (v *viewer) refuseLayout(result uint8) bool {
 func (v *viewer) wantLayout(r ipc.Resize) bool {
 	v.mu.Lock()
 	old := v.relayouts.wish
+	owed := old != nil && old.Number != v.relayouts.answered
 	v.relayouts.wish = &r
 	v.mu.Unlock()
-	if old != nil {
+	if owed {
 		return v.refuseLayout(ipc.ResizeResources)
 	}
 	v.wakeUp()
@@ -104,12 +132,17 @@ func (v *viewer) stepLayout(now time.Time) (told bool, wait time.Duration, err e
 	return true, 0, v.writeLayout(&u, reason, result, &l)
 }
 
-// layoutOf is what there is to tell: the desktop's layout, or that of forms, which changes nothing.
+// layoutOf is what there is to tell: the desktop's layout, or that of forms.
 func (v *viewer) layoutOf(u *update) laidOut {
 	if u.scene.desk != nil {
 		if l, ok := u.scene.desk.laidOut(); ok {
 			return l
 		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if f := v.relayouts.form; f != nil && u.scene.desk == nil {
+		return laidOut{f.Size, ipc.Layout{Screens: f.Screens}}
 	}
 	if v.send.laidOut.size == u.size {
 		return v.send.laidOut
@@ -130,11 +163,23 @@ func (v *viewer) handOn(now time.Time) (wait time.Duration) {
 		return wait
 	}
 	ask := *r.wish
-	r.wish, r.asks, r.next, r.late = nil, ask.Number, now.Add(layoutPause), now.Add(layoutTime)
+	r.wish, r.next = nil, now.Add(layoutPause)
+	if v.scene.desk == nil {
+		if area(image.Rectangle{Max: ask.Size}) > maxForm {
+			r.results = append(r.results, ipc.ResizeResources)
+		} else {
+			r.form, r.formDue = &ask, true
+		}
+		v.mu.Unlock()
+		return 0
+	}
+	r.asks, r.late = ask.Number, now.Add(layoutTime)
 	v.mu.Unlock()
 	if result := v.ask(ask); result != ipc.ResizeDone {
 		v.mu.Lock()
-		r.asks, r.results = 0, append(r.results, result)
+		if r.asks = 0; ask.Number != r.answered {
+			r.results = append(r.results, result)
+		}
 		v.mu.Unlock()
 	}
 	return 0
@@ -165,15 +210,23 @@ func (v *viewer) layoutNews(l *laidOut, now time.Time) (reason, result int, due 
 		result = int(r.results[0])
 		r.results = slices.Delete(r.results, 0, 1)
 		return rfb.ReasonClient, result, true
-	case r.asks != 0 && r.asks == l.Number:
-		r.asks = 0
-		return rfb.ReasonClient, int(l.Result), true
-	case r.asks != 0 && !now.Before(r.late):
-		r.asks = 0
-		return rfb.ReasonClient, rfb.ResultResources, true
+	case r.formDue:
+		r.formDue = false
+		return rfb.ReasonClient, rfb.ResultOK, true
+	case r.asks != 0 && (r.asks == l.Number || !now.Before(r.late)):
+		result = rfb.ResultResources
+		if r.asks == l.Number {
+			result = int(l.Result)
+		}
+		own := r.asks != r.answered
+		if r.asks = 0; own {
+			return rfb.ReasonClient, result, true
+		}
+	case r.holds():
+		return 0, 0, false
 	}
 	due = r.described || (v.asked || v.going) && (l.size != v.size || !slices.Equal(l.Screens, told.Screens))
-	if l.Number != told.Number && l.Result == ipc.ResizeDone && told.Screens != nil {
+	if l.Number != told.Number && l.Number != r.answered && l.Result == ipc.ResizeDone && told.Screens != nil {
 		reason = rfb.ReasonOther
 	}
 	return reason, rfb.ResultOK, due

@@ -184,6 +184,52 @@ func TestSetDesktopSize(t *testing.T) {
 	}
 }
 
+// Viewers wish a size as soon as they are connected, as TigerVNC with -DesktopSize does. The form gets it, and then the desktop of who
+// controls: the picture's size does not change in between.
+func TestSetDesktopSizeOnTheForm(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		role tunnel.Role
+		size image.Point
+		sees image.Point // in the end
+		says []int
+	}{
+		{"in control", tunnel.RoleControl, image.Pt(801, 603), image.Pt(801, 603), []int{rfb.ResultOK}},
+		{"in control, too small for the display", tunnel.RoleControl, image.Pt(900, 31), familySize, []int{rfb.ResultOK}},
+		{"watching", tunnel.RoleWatch, image.Pt(801, 603), familySize, []int{rfb.ResultOK}},
+		{"too large for a form", tunnel.RoleControl, image.Pt(8192, 2049), familySize, []int{rfb.ResultResources}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := startServer(t, "Xtigervnc", "-geometry", "640x480", "-depth", "24", "-rfbport", "-1")
+			f := &family{xserver: x}
+			f.s, f.h = start(t, familySize)
+			f.h.real(x)
+			v := view(t, f.s, "alice@example.com", c.role, rfbtest.Config{})
+			f.resize(v, c.size)
+			f.waitFor("the answer", v, func(v *rfbtest.Client) bool { return slices.Equal(answers(v), c.says) })
+			if c.says[0] == rfb.ResultOK && v.Size() != c.size {
+				t.Fatalf("the form has the size %v", v.Size())
+			}
+			f.fill(f.root.Root, image.Rect(0, 0, 20, 20), 0xabcdef)
+			logIn(t, f.s, "alice@example.com", v)
+			sees(t, v, 5, 15, 0xabcdef)
+			f.waitFor("the size", v, has(c.sees))
+			if !slices.Equal(answers(v), c.says) {
+				t.Errorf("more answers than wishes: %v", answers(v))
+			}
+			sizes := []image.Point{}
+			for _, l := range v.Layouts() {
+				if n := len(sizes); n == 0 || sizes[n-1] != l.Size {
+					sizes = append(sizes, l.Size)
+				}
+			}
+			if c.size == c.sees && len(sizes) > 2 {
+				t.Errorf("sizes %v", sizes)
+			}
+		})
+	}
+}
+
 // 200 wishes at once, while the display is drawn on and somebody else changes its size as well: each is answered, the last one
 // counts, and every viewer sees the display as it is.
 func TestResizeStorm(t *testing.T) {

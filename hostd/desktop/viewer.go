@@ -173,6 +173,9 @@ func (v *viewer) show(s *scene) {
 	v.scene = s
 	if s.desk != old.desk {
 		v.begin(nil)
+		if s.desk != nil {
+			v.relayouts.shown(s.owner)
+		}
 	}
 	v.mu.Unlock()
 	if s.desk != old.desk {

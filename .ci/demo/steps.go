@@ -118,7 +118,7 @@ func (d *demo) screen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if d.desktop, err = d.set.StartDesktop(ctx, d.owner, desktopSize, dir, d.place.file("desktop.log")); err != nil {
+	if d.desktop, err = d.set.StartDesktop(ctx, d.owner, rig.Xtigervnc, desktopSize, dir, d.place.file("desktop.log")); err != nil {
 		return err
 	}
 	d.display, d.cookies = d.desktop.Display, d.desktop.Xauthority

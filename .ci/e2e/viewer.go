@@ -25,8 +25,10 @@ type Viewer struct {
 	Proc   *rig.Process
 	// Paints is the size of the pointer, where the viewer paints that into its picture; the zero Point: it does not.
 	Paints image.Point
-	w      *World
-	title  string // regular expression that its window's title matches once it shows the desktop
+	// Wants is the size that the viewer asks for at once; the zero Point: it does not.
+	Wants image.Point
+	w     *World
+	title string // regular expression that its window's title matches once it shows the desktop
 }
 
 // viewerScreen has room for the largest desktop of a test and a viewer's bars around it.
@@ -37,7 +39,7 @@ const viewerScreen = "1600x1200"
 func (w *World) screen() *rig.Desktop {
 	w.T.Helper()
 	id := w.next()
-	d, err := w.Set.StartDesktop(w.Ctx, w.Viewer, viewerScreen, w.folder(id, w.Viewer), w.log(id+"-screen"))
+	d, err := w.Set.StartDesktop(w.Ctx, w.Viewer, rig.Xvfb, viewerScreen, w.folder(id, w.Viewer), w.log(id+"-screen"))
 	w.Check(err)
 	_, err = d.Output(w.Ctx, "setxkbmap", "de")
 	w.Check(err)
@@ -137,7 +139,7 @@ func (w *World) passwordFile(program string) string {
 // WaitForm returns when the viewer shows the log-on form, whole, and nothing of the desktop.
 func (v *Viewer) WaitForm() {
 	v.w.T.Helper()
-	want := v.w.FormPicture()
+	want := v.w.FormPicture(v.Wants)
 	v.wait("the log-on form", func() (bool, error) {
 		m, err := Shot(v.Screen)
 		if err != nil {
@@ -301,13 +303,19 @@ func (w *World) roots() (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// FormPicture is the log-on form as the computer draws it for the account, seen by a viewer of our own that wants to watch.
-func (w *World) FormPicture() frame.Image {
+// FormPicture is the log-on form as the computer draws it for the account, seen by a viewer of our own that wants to watch, at a size that it
+// asks for; the zero Point: at the desktop's.
+func (w *World) FormPicture(size image.Point) frame.Image {
 	w.T.Helper()
 	c, err := w.Client(Account, w.Password, "/watch")
 	w.Check(err)
 	defer c.Close()
+	if size == (image.Point{}) {
+		size = c.Size()
+	} else {
+		w.Check(c.SetDesktopSize(size, frame.Screen{Rect: image.Rectangle{Max: size}}))
+	}
 	// The form may come in several updates. It has no black, and a picture of which nothing has come has nothing else.
-	w.Check(c.WaitFor(func(c *rfbtest.Client) bool { return Count(c.Picture(), 0) == 0 }, 20*time.Second))
+	w.Check(c.WaitFor(func(c *rfbtest.Client) bool { return c.Size() == size && Count(c.Picture(), 0) == 0 }, 20*time.Second))
 	return c.Picture()
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"image"
 	"image/jpeg"
 	"math"
 	"os"
@@ -60,7 +61,7 @@ func TestSSVNC(t *testing.T) {
 func TestVNCSnapshot(t *testing.T) {
 	w := NewWorld(t, Options{})
 	w.Furnish()
-	want := w.FormPicture()
+	want := w.FormPicture(image.Point{})
 	out := filepath.Join(w.folder("snapshot", w.Viewer), "picture.jpg")
 	_, err := w.Set.Output(w.Ctx, rig.Program{
 		Args: []string{"vncsnapshot", "-passwd", w.passwordFile("vncsnapshot"), "-quality", "100", "127.0.0.1:2", out}, // display 2 is PortClear

@@ -32,12 +32,13 @@ const (
 
 // Options of a World. The zero value is what most tests want.
 type Options struct {
-	Size  string        // of the desktop; "" is 1024x768
-	Relay string        // more of relayd.toml
-	Host  string        // more of hostd.toml; sections [display], [login] and [net] are there already
-	Login string        // more of its section [login]
-	Seat  string        // display that hostd shows instead of Desk, as in ":90"; it need not be there yet
-	Time  time.Duration // for the whole test; 0 is three minutes
+	Size   string        // of the desktop; "" is 1024x768
+	Server string        // the desktop's; "" is rig.Xvfb, whose size does not change
+	Relay  string        // more of relayd.toml
+	Host   string        // more of hostd.toml; sections [display], [login] and [net] are there already
+	Login  string        // more of its section [login]
+	Seat   string        // display that hostd shows instead of Desk, as in ":90"; it need not be there yet. "virtual": one that hostd makes
+	Time   time.Duration // for the whole test; 0 is three minutes
 }
 
 // A World is one relay, one computer with a desktop, and one account, all up and joined.
@@ -70,6 +71,9 @@ func NewWorld(t *testing.T, o Options) *World {
 	t.Helper()
 	if o.Size == "" {
 		o.Size = "1024x768"
+	}
+	if o.Server == "" {
+		o.Server = rig.Xvfb
 	}
 	if o.Time == 0 {
 		o.Time = 3 * time.Minute
@@ -128,7 +132,7 @@ func (w *World) makeNetwork() {
 
 func (w *World) startDesktop(o Options) {
 	var err error
-	w.Desk, err = w.Set.StartDesktop(w.Ctx, w.Owner, o.Size, w.folder("desktop", w.Owner), w.file("desktop.log"))
+	w.Desk, err = w.Set.StartDesktop(w.Ctx, w.Owner, o.Server, o.Size, w.folder("desktop", w.Owner), w.file("desktop.log"))
 	w.Check(err)
 	_, err = w.Desk.WindowManager(w.Ctx)
 	w.Check(err)

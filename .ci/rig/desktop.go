@@ -18,13 +18,20 @@ import (
 	"github.com/jezek/xgb/xproto"
 )
 
-// A Desktop is an X server without a screen (Xvfb), started for one user.
+// Servers that a desktop can have. Only an Xtigervnc can change its size as a viewer wishes; its VNC server is off.
+const (
+	Xvfb      = "Xvfb"
+	Xtigervnc = "Xtigervnc"
+)
+
+// A Desktop is an X server without a screen, started for one user.
 type Desktop struct {
 	Display    string // as in ":100"
 	Xauthority string // its cookie file, readable by User
 	User       *User
 	Server     *Process
 	set        *Set
+	args       []string // of Server
 	log        string
 }
 
@@ -34,9 +41,9 @@ const Background = 0x2f4f66
 // firstDisplay is the lowest display number that is tried; those below are left to the machine's own.
 const firstDisplay = 100
 
-// StartDesktop starts an X server of the size, as in "1280x800", for a user, nil being this process's. Besides the cookie the user and
+// StartDesktop starts an X server, Xvfb or Xtigervnc, of the size, as in "1280x800", for a user, nil being this process's. Besides the cookie the user and
 // root are let in by their uid alone. dir must be a folder that the user can reach; what the server says goes to log.
-func (s *Set) StartDesktop(ctx context.Context, u *User, size, dir, log string) (*Desktop, error) {
+func (s *Set) StartDesktop(ctx context.Context, u *User, server, size, dir, log string) (*Desktop, error) {
 	if err := os.Mkdir("/tmp/.X11-unix", 0o1777); err == nil { // at best it is there; only root may make it
 		_ = os.Chmod("/tmp/.X11-unix", 0o1777|os.ModeSticky)
 	}
@@ -45,7 +52,7 @@ func (s *Set) StartDesktop(ctx context.Context, u *User, size, dir, log string) 
 		if _, err := os.Lstat(fmt.Sprintf("/tmp/.X%d-lock", n)); err == nil {
 			continue
 		}
-		d, err := s.startX(ctx, u, n, size, dir, log)
+		d, err := s.startX(ctx, u, n, server, size, dir, log)
 		if err == nil {
 			return d, nil
 		}
@@ -55,7 +62,7 @@ func (s *Set) StartDesktop(ctx context.Context, u *User, size, dir, log string) 
 	return nil, fmt.Errorf("no X server: %w", last)
 }
 
-func (s *Set) startX(ctx context.Context, u *User, number int, size, dir, log string) (*Desktop, error) {
+func (s *Set) startX(ctx context.Context, u *User, number int, server, size, dir, log string) (*Desktop, error) {
 	cookie := make([]byte, 16)
 	rand.Read(cookie)
 	d := &Desktop{Display: ":" + strconv.Itoa(number), User: u, set: s, log: log,
@@ -68,18 +75,26 @@ func (s *Set) startX(ctx context.Context, u *User, number int, size, dir, log st
 			return nil, err
 		}
 	}
+	d.args = []string{server, d.Display, "-displayfd", "3", "-nolisten", "tcp", "-auth", d.Xauthority, "-noreset"}
+	if server == Xtigervnc {
+		d.args = append(d.args, "-geometry", size, "-depth", "24", "-rfbport", "-1")
+	} else {
+		d.args = append(d.args, "-screen", "0", size+"x24")
+	}
+	return d, d.Start(ctx)
+}
+
+// Start starts the X server, again after its end; nothing is on it then.
+func (d *Desktop) Start(ctx context.Context) error {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer r.Close()
-	d.Server, err = s.Start(ctx, Program{
-		Args: []string{"Xvfb", d.Display, "-displayfd", "3", "-screen", "0", size + "x24", "-nolisten", "tcp", "-auth", d.Xauthority, "-noreset"},
-		User: u, Files: []*os.File{w}, Log: log,
-	})
+	d.Server, err = d.set.Start(ctx, Program{Args: d.args, User: d.User, Files: []*os.File{w}, Log: d.log})
 	w.Close()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	ready := make(chan error, 1)
 	go func() { // ends with the pipe: the server writes its number, or its end closes it
@@ -93,9 +108,9 @@ func (s *Set) startX(ctx context.Context, u *User, number int, size, dir, log st
 	}
 	if err != nil {
 		d.Server.End()
-		return nil, fmt.Errorf("start Xvfb %s: %w\n%s", d.Display, err, Tail(log, 5))
+		return fmt.Errorf("start %s %s: %w\n%s", d.args[0], d.Display, err, Tail(d.log, 5))
 	}
-	return d, d.admit("root", u)
+	return d.admit("root", d.User)
 }
 
 // admit lets users in by their uid, and paints the background.

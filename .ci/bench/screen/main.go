@@ -248,7 +248,7 @@ func (b *bench) prepare(ctx context.Context) error {
 		return err
 	}
 	size := fmt.Sprintf("%dx%d", screenSize.X, screenSize.Y)
-	if b.desk, err = b.set.StartDesktop(ctx, owner, size, home, b.file("desktop.log")); err != nil {
+	if b.desk, err = b.set.StartDesktop(ctx, owner, rig.Xvfb, size, home, b.file("desktop.log")); err != nil {
 		return err
 	}
 	if err := b.buildViewer(ctx); err != nil {

@@ -42,7 +42,9 @@ bench: build ## beside its peers, in one run: the relay and the screen server; t
 	go run ./.ci/bench/relay
 	go run ./.ci/bench/signin
 	go run ./.ci/bench/screen
-	go run ./.ci/bench/screen -link -many=false -only typing,film,scrolled
+	go run ./.ci/bench/screen -rate 10 -trip 40 -many=false -only typing,film,scrolled
+	go run ./.ci/bench/screen -rate 20 -trip 40 -many=false -only film
+	go run ./.ci/bench/screen -trip 40 -many=false -only typing,scrolled
 
 fuzz: ## every fuzz target for FUZZTIME (20s)
 	go run ./.ci/fuzz -time $(FUZZTIME)

@@ -124,7 +124,7 @@ func (e *Encoder) classify(n int, img frame.Image, r, band image.Rectangle, jpeg
 	switch {
 	case ok && e.pal.n == 1:
 		return block{kind: solid, colour: px[0]}
-	case !ok && jpeg && soft(px, stride, w, h):
+	case jpeg && (!ok || e.pal.n > manyBesideJPEG) && soft(px, stride, w, h, !ok):
 		return block{kind: photo}
 	case !ok:
 		return block{kind: full}
@@ -150,16 +150,16 @@ func uniform(img frame.Image, r image.Rectangle) bool {
 	return true
 }
 
-// photographed says whether three of four pixels differ from the one to their left, and there are many colours. It looks at every eighth
+// photographed says whether three of four pixels differ from the one to their left, and there are many colours. It looks at every sixteenth
 // row, and is quick where it says no and where it says yes.
 func photographed(img frame.Image, r image.Rectangle) bool {
 	if r.Dx()*r.Dy() < tightMinPhoto {
 		return false
 	}
-	same, left := 0, (r.Dx()-1)*((r.Dy()+7)/8)/4 // pixels that may be the same
-	var colours [64]uint32                       // met lately
+	same, left := 0, (r.Dx()-1)*((r.Dy()+15)/16)/4 // pixels that may be the same
+	var colours [64]uint32                         // met lately
 	many := 0
-	for y := r.Min.Y; y < r.Max.Y; y += 8 {
+	for y := r.Min.Y; y < r.Max.Y; y += 16 {
 		row := img.Row(y, r.Min.X, r.Max.X)
 		last := binary.LittleEndian.Uint32(row) & 0xffffff
 		for x := frame.BytesPerPixel; x+4 <= len(row); x += frame.BytesPerPixel {
@@ -183,8 +183,9 @@ func photographed(img frame.Image, r image.Rectangle) bool {
 }
 
 // soft says whether most pixels differ from the one to their left, or those that do differ by little, as in photographs. Text, even
-// smoothed and coloured, stands on a ground of one colour with sharp edges. Every fourth row is looked at.
-func soft(px []uint32, stride, w, h int) bool {
+// smoothed and coloured, stands on a ground of one colour with sharp edges. Where there are not many colours, three of four must differ.
+// Every fourth row is looked at.
+func soft(px []uint32, stride, w, h int, many bool) bool {
 	same, little, seen := 0, 0, 0
 	for y := 0; y < h; y += 4 {
 		row := px[y*stride : y*stride+w]
@@ -197,6 +198,9 @@ func soft(px []uint32, stride, w, h int) bool {
 			}
 		}
 		seen += w - 1
+	}
+	if !many {
+		return 4*same < seen
 	}
 	return 2*same < seen || 4*little > 3*(seen-same)
 }

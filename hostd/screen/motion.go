@@ -25,6 +25,9 @@ const (
 	probes     = 256 // rows of an area that are looked for, about
 	mostAlike  = 8   // rows of which there are more say nothing
 	reach      = 128 // rows above and below an area from where something may have come
+
+	inVain    = 4 // searches in vain of an area, for each frame in which it is not searched
+	mostPause = 7 // such frames: a film is not searched each time for what no film does
 )
 
 // A motion finds what has moved: it guesses, moves pixels within the picture and leaves it to a differ to find what is still not as
@@ -41,6 +44,10 @@ type motion struct {
 	same        []int32  // 1 + index of the row before that has the same hash; 0: none
 	votes       []int32  // for a distance
 	gain        []int32  // of columns
+
+	last  image.Rectangle // area that was searched
+	vain  int             // searches of it that found nothing, in a row
+	pause int             // frames in which it is not searched
 }
 
 // begin starts a frame: what has moved is moved in img, too.
@@ -130,10 +137,28 @@ func (m *motion) scroll(now frame.Image) {
 	if r.Dx() < leastWidth || r.Dy() < leastHeight || r.Dx()*r.Dy() < leastScroll || len(m.copies) >= mostCopies {
 		return
 	}
+	if r != m.last {
+		m.last, m.vain, m.pause = r, 0, 0
+	}
+	if m.pause > 0 {
+		m.pause--
+		return
+	}
+	if m.search(now) {
+		m.vain = 0
+		return
+	}
+	m.vain++
+	m.pause = min(m.vain/inVain, mostPause)
+}
+
+// search is scroll. It says whether something has.
+func (m *motion) search(now frame.Image) bool {
+	r := now.Rect
 	var places [strips]int
 	at := m.changed(now, &places)
 	if len(at) == 0 {
-		return
+		return false
 	}
 	y0, y1 := max(r.Min.Y-reach, m.img.Rect.Min.Y), min(r.Max.Y+reach, m.img.Rect.Max.Y)
 	m.before = hashRows(m.before[:0], m.img, at, y0, y1, 1)
@@ -141,19 +166,21 @@ func (m *motion) scroll(now frame.Image) {
 	m.now = hashRows(m.now[:0], now, at, r.Min.Y, r.Max.Y, step)
 	by := m.vote(r.Min.Y-y0, step)
 	if by == 0 {
-		return
+		return false
 	}
 	if step > 1 {
 		m.now = hashRows(m.now[:0], now, at, r.Min.Y, r.Max.Y, 1)
 	}
 	top, bottom := m.rows(r.Min.Y-y0, by)
 	if bottom-top < leastRows {
-		return
+		return false
 	}
 	to := m.columns(now, image.Rect(r.Min.X, r.Min.Y+top, r.Max.X, r.Min.Y+bottom), by)
-	if !to.Empty() {
-		m.move(to, image.Pt(0, by))
+	if to.Empty() {
+		return false
 	}
+	m.move(to, image.Pt(0, by))
+	return true
 }
 
 // changed gives the strips of an area that have changed most, by where they begin. They are kept in at. None lies across the edge of

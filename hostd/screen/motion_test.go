@@ -154,6 +154,38 @@ func TestMotionFindsScrolling(t *testing.T) {
 	}
 }
 
+// A film is not searched in each frame, and what scrolls in its place is found soon.
+func TestMotionIsNotSoughtInVain(t *testing.T) {
+	r := image.Rect(0, 0, 256, 256)
+	img := frame.New(r)
+	var m motion
+	searched := 0
+	for i := range 100 {
+		now := frame.New(r)
+		photo(now, r, uint64(i))
+		before := m.vain
+		capturing(&m, img, now, nil, r)
+		if m.vain != before {
+			searched++
+		}
+	}
+	if searched > 40 {
+		t.Errorf("%d of 100 frames of a film are searched", searched)
+	}
+	long := frame.New(image.Rect(0, 0, 256, 2000))
+	lines(long, long.Rect, 20, 1)
+	for i := range 12 {
+		now := frame.New(r)
+		for y := range 256 {
+			copy(now.Row(y, 0, 256), long.Row(y+i*20, 0, 256))
+		}
+		if capturing(&m, img, now, nil, r); len(m.copies) > 0 {
+			return
+		}
+	}
+	t.Error("text that scrolls where a film was is not found to")
+}
+
 // Where nothing moves, nothing is copied.
 func TestMotionLeavesTheRestAlone(t *testing.T) {
 	screen := image.Rect(0, 0, 640, 480)

@@ -16,6 +16,7 @@ type load struct {
 	name   string
 	rate   int         // pictures a second; 0: none
 	typed  bool        // pictures come by keys instead; rate is for when nobody types
+	exact  bool        // the viewer asks for ZRLE, not Tight
 	marker image.Point // on the screen
 	setUp  func(*stage) (*play, error)
 }
@@ -37,6 +38,7 @@ var loads = []*load{
 	{name: "dragged picture, 60 fps", rate: 60, marker: image.Pt(0, 0), setUp: drag},
 	{name: "scrolled page, 30 fps", rate: 30, marker: image.Pt(320, 32), setUp: browse},
 	{name: "photographs, 2 a second", rate: 2, marker: image.Pt(160, 32), setUp: film(image.Pt(160, 32), image.Pt(1600, 1016), 12)},
+	{name: "ZRLE film, 1280×720, 30 fps", rate: 30, exact: true, marker: image.Pt(320, 160), setUp: film(image.Pt(320, 160), image.Pt(1280, 720), 40)},
 	{name: "full-screen film, 30 fps", rate: 30, marker: image.Pt(0, 0), setUp: film(image.Point{}, screenSize, 24)},
 }
 

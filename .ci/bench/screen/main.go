@@ -1,6 +1,6 @@
 // Command screen measures hostd's RFB server beside x11vnc and x0tigervncserver: the same work on one display, served by
 // each in turns within one run, to a viewer that decodes (libvncclient). Only ratios taken in one run count. It needs root,
-// Xvfb, gcc with libvncclient, the peers, and for -link ip and tc, and prints a table in Markdown.
+// Xvfb, gcc with libvncclient, the peers, and for a link ip and tc, and prints a table in Markdown.
 //
 //	go run ./.ci/bench/screen -rounds 1 -seconds 5 -only typing,film
 //
@@ -48,7 +48,8 @@ type options struct {
 	seconds int
 	only    []string
 	beside  []string
-	link    bool
+	rate    int // Mbit/s of the link between viewer and computer; 0: no limit
+	trip    int // ms of its round trip; 0 with rate 0: no link
 	many    bool
 	bin     string
 }
@@ -60,7 +61,8 @@ func run() error {
 	flag.IntVar(&o.seconds, "seconds", 10, "of each measurement")
 	flag.StringVar(&only, "only", "", "loads whose names begin so, separated by commas")
 	flag.StringVar(&servers, "servers", "", "servers of exactly these names, separated by commas")
-	flag.BoolVar(&o.link, "link", false, "put 10 Mbit/s with a round trip of 40 ms between viewer and computer")
+	flag.IntVar(&o.rate, "rate", 0, "Mbit/s of a link between viewer and computer; 0: no limit")
+	flag.IntVar(&o.trip, "trip", 0, "ms of the link's round trip; 0: no link, unless there is a rate")
 	flag.BoolVar(&o.many, "many", true, "measure the film with 4 and 10 viewers, too, and typing with 10, one of them behind a slow link")
 	flag.StringVar(&o.bin, "bin", "bin", "folder of relayd and hostd")
 	flag.Parse()
@@ -106,8 +108,11 @@ type bench struct {
 	links string              // what lies between viewer and computer, for the table
 }
 
+// away says that a link lies between viewer and computer.
+func (b *bench) away() bool { return b.rate > 0 || b.trip > 0 }
+
 func (b *bench) gate() gate {
-	if b.link {
+	if b.rate > 0 {
 		return coarse
 	}
 	return good
@@ -230,14 +235,17 @@ func (b *bench) prepare(ctx context.Context) error {
 		}
 	}
 	b.near, b.far, b.links = place{"", "127.0.0.1"}, place{"", "127.0.0.1"}, "loopback"
-	if b.link {
-		l, err := link.New(fmt.Sprintf("sb%d", os.Getpid()%10000), link.Path{Delay: linkDelay, Rate: linkRate})
+	if b.away() {
+		l, err := link.New(fmt.Sprintf("sb%d", os.Getpid()%10000), link.Path{Delay: time.Duration(b.trip) * time.Millisecond / 2, Rate: b.rate * 1e6})
 		if err != nil {
 			return err
 		}
 		b.set.Cleanup(func() { _ = l.Close() })
 		b.near, b.far = place{l.A.Namespace, l.A.Addr.String()}, place{l.B.Namespace, l.B.Addr.String()}
-		b.links = "10 Mbit/s and 40 ms of round trip"
+		b.links = fmt.Sprintf("a round trip of %d ms", b.trip)
+		if b.rate > 0 {
+			b.links = fmt.Sprintf("%d Mbit/s and %s", b.rate, b.links)
+		}
 	}
 	owner, err := b.set.MakeUser(ctx, ownerName, false)
 	if err != nil {
@@ -256,9 +264,3 @@ func (b *bench) prepare(ctx context.Context) error {
 	}
 	return b.prepareHosts(ctx)
 }
-
-// The link of -link.
-const (
-	linkRate  = 10e6                  // bits a second
-	linkDelay = 20 * time.Millisecond // one way
-)

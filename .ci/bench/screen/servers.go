@@ -66,7 +66,7 @@ func (b *bench) servers() []*server {
 		{relayed, b.startRelayed, false, "joined.log"},
 		{x0vnc, b.peer("X0tigervnc", func(port string) []string {
 			args := []string{"-display", b.desk.Display, "-rfbport", port, "-SecurityTypes", "None"}
-			if !b.link {
+			if !b.away() {
 				args = append(args, "-localhost")
 			}
 			return args

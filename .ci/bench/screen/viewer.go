@@ -61,6 +61,9 @@ func (b *bench) view(ctx context.Context, s *serving, l *load) (*viewer, error) 
 	defer answers.Close()
 	v := &viewer{in: in, out: bufio.NewReader(out), file: out}
 	args := append([]string{b.file("viewer"), host, port, fmt.Sprint(l.marker.X), fmt.Sprint(l.marker.Y)}, s.args...)
+	if l.exact {
+		args = append(args, "encodings=zrle copyrect raw")
+	}
 	if v.proc, err = b.set.Start(ctx, rig.Program{Args: args, Network: b.near.namespace, Stdin: words, Files: []*os.File{answers}, Log: b.file("viewer.log")}); err != nil {
 		in.Close()
 		out.Close()

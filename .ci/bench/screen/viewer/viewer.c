@@ -1,7 +1,7 @@
 /*
  * A VNC viewer for the bench: libvncclient decodes, this program looks at the picture after every update.
  *
- *   viewer HOST PORT X Y [type=TEXT] [user=NAME password=WORD ca=FILE]
+ *   viewer HOST PORT X Y [type=TEXT] [user=NAME password=WORD ca=FILE] [encodings=NAMES]
  *
  * X, Y is where the marker stands (marker.go). "type" is typed once the connection stands, and Return behind it. Words
  * come on standard input, answers go to descriptor 3, a line each:
@@ -30,6 +30,7 @@ enum { CELL = 8, COLUMNS = 12, CELLS = 24, MOST = 1 << 16 };
 
 static int marker_x, marker_y;
 static const char *type_text, *user, *password, *ca;
+static const char *encodings = "tight copyrect raw";
 static FILE *out;
 
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER; /* guards what follows */
@@ -208,12 +209,13 @@ int main(int argc, char **argv) {
 		if (!strncmp(argv[i], "user=", 5)) user = argv[i] + 5;
 		if (!strncmp(argv[i], "password=", 9)) password = argv[i] + 9;
 		if (!strncmp(argv[i], "ca=", 3)) ca = argv[i] + 3;
+		if (!strncmp(argv[i], "encodings=", 10)) encodings = argv[i] + 10;
 	}
 	rfbClientLog = quiet;
 	rfbClientRegisterExtension(&flow_extension);
 	c = rfbGetClient(8, 3, 4);
 	c->format.redShift = 16, c->format.greenShift = 8, c->format.blueShift = 0; /* as the display has them */
-	c->appData.encodingsString = "tight copyrect raw";
+	c->appData.encodingsString = encodings;
 	c->appData.qualityLevel = 8;
 	c->appData.compressLevel = -1; /* the server's choice */
 	c->appData.enableJPEG = TRUE;

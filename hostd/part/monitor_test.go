@@ -323,9 +323,9 @@ func TestWorkerEnds(t *testing.T) {
 func TestResize(t *testing.T) {
 	s := newStage(t, SeatState{}, nil)
 	n := s.enter("alice@example.com", "alice", ipc.RoleControl)
-	watcher := s.enter("dora@example.com", "alice", ipc.RoleWatch)
 	w := s.worker()
 	s.attach(n)
+	watcher := s.enter("dora@example.com", "alice", ipc.RoleWatch)
 	size := image.Pt(100, 80)
 	resize := func(session uint32, epoch uint64, number uint32) {
 		s.net.send(ipc.TypeResize, ipc.Resize{Session: session, Epoch: epoch, Number: number, Size: size, Screens: []frame.Screen{{Rect: image.Rectangle{Max: size}}}})

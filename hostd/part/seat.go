@@ -38,6 +38,7 @@ func (m *Monitor) seatChanged() {
 		m.seatGone = t
 		return
 	}
+	m.fetch()
 	m.reseat()
 }
 
@@ -48,10 +49,23 @@ func (m *Monitor) vacate(d *desktop) {
 			if m.lease.Holds(s.id) {
 				m.lease.Pause()
 			}
-			s.desktop, s.attached = nil, false
+			s.desktop, s.attached, s.lost = nil, false, d.place
 		}
 	}
 	m.closeDesktop(d)
+}
+
+// fetch takes those who lost what is on the seat again, as when its X server was started again, from the virtual displays that they were
+// given for it.
+func (m *Monitor) fetch() {
+	for _, s := range m.sessions {
+		if s.desktop != nil && s.lost != (place{}) && s.lost == m.seat.place() {
+			if m.lease.Holds(s.id) {
+				m.lease.Pause()
+			}
+			m.leaveDesktop(s)
+		}
+	}
 }
 
 // reseat gives every logged-in session without a desktop the one it may see now, or the form.

@@ -26,6 +26,7 @@ type session struct {
 	admin    bool           // of user
 	desktop  *desktop       // nil: none
 	attached bool           // hostd-net has been told to show it
+	lost     place          // of a seat's desktop that went away under it; zero: none did
 
 	trying  context.CancelFunc // of the log-in under way; nil: none
 	control uint32             // ID of the Control that waits for its answer

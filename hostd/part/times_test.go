@@ -177,3 +177,29 @@ func TestSeatNone(t *testing.T) {
 	s.key(n, epoch, 'a')
 	s.wantKey(w, 'a')
 }
+
+// When what went from the seat comes back, as an X server that was started again, so do those who lost it.
+func TestSeatBack(t *testing.T) {
+	times := longTimes()
+	times.seat = short
+	s := newStageTimes(t, bobsSeat, nil, times)
+	n := s.enter("bob@example.com", "bob", ipc.RoleControl)
+	s.worker()
+	s.attach(n)
+	epoch, _ := s.control(n, false, false)
+	s.seat.set(SeatState{})
+	epoch = s.holds(n, epoch)
+	virtual := s.worker()
+	s.attach(n)
+	s.key(n, epoch, 'a')
+	s.wantKey(virtual, 'a')
+
+	s.seat.set(bobsSeat)
+	virtual.next(ipc.TypeRelease)
+	virtual.send(ipc.TypeReleased, nil)
+	epoch = s.holds(n, epoch)
+	w := s.worker()
+	s.attach(n)
+	s.key(n, epoch, 'b')
+	s.wantKey(w, 'b')
+}

@@ -82,6 +82,16 @@ func (m Image) Row(y, x0, x1 int) []byte {
 	return m.Pix[i : i+(x1-x0)*BytesPerPixel : i+(x1-x0)*BytesPerPixel]
 }
 
+// Part is what of the image lies in r, with r.Min at 0,0. It shares the image's memory.
+func (m Image) Part(r image.Rectangle) Image {
+	at := r.Min
+	if r = r.Intersect(m.Rect); r.Empty() {
+		return Image{}
+	}
+	from := (r.Min.Y-m.Rect.Min.Y)*m.Stride + (r.Min.X-m.Rect.Min.X)*BytesPerPixel
+	return Image{Pix: m.Pix[from:], Stride: m.Stride, Rect: r.Sub(at)}
+}
+
 // A Copy says that the pixels of To were those of the same sized rectangle at From in the frame before.
 type Copy struct {
 	From image.Point

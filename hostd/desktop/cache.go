@@ -24,6 +24,7 @@ type encoding struct {
 	// Guarded by cache.mu.
 	picture  *picture // whose frame it is of; nil: of none
 	sequence uint32
+	at       image.Point // of the image that the region is of, in the picture
 	params   rfb.Params
 	region   frame.Region
 	ready    bool
@@ -49,10 +50,10 @@ func newCache(s *stats) *cache {
 
 // encode gives the encoding of region of p's frame, whose memory the caller has entered: one that is there or is being
 // made, or a new one. rects is scratch memory. The caller releases the encoding.
-func (c *cache) encode(p *picture, sequence uint32, region *frame.Region, params rfb.Params, img frame.Image, rects *[]image.Rectangle) *encoding {
+func (c *cache) encode(p *picture, sequence uint32, at image.Point, region *frame.Region, params rfb.Params, img frame.Image, rects *[]image.Rectangle) *encoding {
 	c.mu.Lock()
 	for _, e := range c.kept {
-		if e.picture == p && e.sequence == sequence && e.params == params && e.region.Equal(region) {
+		if e.picture == p && e.sequence == sequence && e.at == at && e.params == params && e.region.Equal(region) {
 			e.users++
 			for !e.ready {
 				c.changed.Wait()
@@ -63,7 +64,7 @@ func (c *cache) encode(p *picture, sequence uint32, region *frame.Region, params
 		}
 	}
 	e := c.free(p, sequence)
-	e.picture, e.sequence, e.params, e.ready, e.users = p, sequence, params, false, 1
+	e.picture, e.sequence, e.at, e.params, e.ready, e.users = p, sequence, at, params, false, 1
 	e.region.Set(region)
 	enc := c.take()
 	c.mu.Unlock()

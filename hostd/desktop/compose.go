@@ -78,8 +78,7 @@ func (v *viewer) moveCursor(u *update, p *picture, changed *frame.Region) image.
 		return image.Rectangle{}
 	}
 	cur, shape, at := u.scene.desk.pointing()
-	bounds := p.image.Rect.Intersect(image.Rectangle{Max: u.size})
-	if s.cursor.move(cur, shape, at, bounds, changed) {
+	if s.cursor.move(cur, shape, at.Sub(u.crop.Min), u.view(p).Rect, changed) {
 		return s.cursor.box
 	}
 	return image.Rectangle{}
@@ -197,8 +196,7 @@ func (v *viewer) encodeBase(u *update, p *picture, cursorBox image.Rectangle) {
 		return
 	}
 	whole := image.Rectangle{Max: u.size}
-	desk := p.image
-	desk.Rect = desk.Rect.Intersect(whole)
+	desk := u.view(p)
 	if desk.Rect != whole {
 		v.encodeAround(u, desk.Rect)
 	}
@@ -210,6 +208,16 @@ func (v *viewer) encodeBase(u *update, p *picture, cursorBox image.Rectangle) {
 	if v.coarse.Load() {
 		v.refine(u, p, desk, size)
 	}
+}
+
+// view is what the client shows of a picture.
+func (u *update) view(p *picture) frame.Image {
+	img := p.image
+	if !u.crop.Empty() {
+		img = img.Part(u.crop)
+	}
+	img.Rect = img.Rect.Intersect(image.Rectangle{Max: u.size})
+	return img
 }
 
 // encodeAround encodes the background right of and below a desktop that is smaller than the client's picture.
@@ -235,7 +243,7 @@ func (v *viewer) encodeAround(u *update, desk image.Rectangle) {
 // again, and not in s.work.
 func (v *viewer) encodeDesk(u *update, p *picture, desk frame.Image, lossless bool) {
 	s := &v.send
-	s.task = task{v.cache, p, desk, u.caps.Params(u.format, lossless)}
+	s.task = task{v.cache, p, u.crop.Min, desk, u.caps.Params(u.format, lossless)}
 	s.rest.Set(&s.work)
 	size := min(max(s.work.Area()/len(s.slices), minSlice), maxSlice)
 	for first := true; !s.rest.Empty(); first = false {
@@ -243,7 +251,7 @@ func (v *viewer) encodeDesk(u *update, p *picture, desk frame.Image, lossless bo
 			s.work.Without(&s.rest)
 			if !lossless { // what is to be refined still is
 				v.mu.Lock()
-				v.add(&s.rest)
+				v.dirty.Union(&s.rest)
 				v.mu.Unlock()
 			}
 			return
@@ -312,7 +320,7 @@ func (v *viewer) refine(u *update, p *picture, desk frame.Image, busy int) {
 		piece = min(piece, max(s.room/2, frame.Tile*frame.Tile))
 	}
 	s.work.Set(&s.lossy)
-	u.scene.desk.rested(&s.work)
+	u.scene.desk.rested(&s.work, u.crop.Min)
 	for i := range s.overlays {
 		if o := &s.overlays[i]; o.page != nil {
 			s.work.Split(o.image.Rect, &s.rest)

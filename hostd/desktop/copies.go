@@ -25,8 +25,8 @@ func (v *viewer) copied(c frame.Copy, size image.Point) {
 	if c.To.Empty() {
 		return
 	}
-	if !v.caps.CopyRect || size != v.size {
-		v.dirty.Add(c.To)
+	if !v.caps.CopyRect || size != v.size || !v.crop.Empty() {
+		v.dirty.Add(c.To.Sub(v.crop.Min))
 		return
 	}
 	v.spare.Set(&v.dirty)

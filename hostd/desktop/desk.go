@@ -179,17 +179,17 @@ func (d *desk) pointing() (frame.Cursor, uint32, image.Point) {
 	return d.cursor, d.shape, d.pointer
 }
 
-// rested takes out of r what has changed in the last 250 to 500 ms.
-func (d *desk) rested(r *frame.Region) {
+// rested takes out of r, which lies at a place on the desktop, what has changed in the last 250 to 500 ms.
+func (d *desk) rested(r *frame.Region, at image.Point) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range d.recent {
-		if d.recent[i].Size() == r.Size() {
+		if d.recent[i].Size() == r.Size() && at == (image.Point{}) {
 			r.Without(&d.recent[i])
 			continue
 		}
-		for _, rect := range d.recent[i].AppendRects(nil) { // a client that cannot change its size
-			r.Sub(rect)
+		for _, rect := range d.recent[i].AppendRects(nil) { // a client that cannot change its size, or sees one screen
+			r.Sub(rect.Sub(at))
 		}
 	}
 }

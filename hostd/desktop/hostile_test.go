@@ -225,7 +225,7 @@ func TestEncodingsKept(t *testing.T) {
 		region.Clear()
 		region.Add(image.Rect(i%37*frame.Tile, i/37%20*frame.Tile, i%37*frame.Tile+1, i/37%20*frame.Tile+1))
 		params := rfb.Params{Encoding: rfb.Raw, Format: rfb.Native, Quality: -1, Compress: int8(i / 740)}
-		c.release(c.encode(p, 1, region, params, img, &rects))
+		c.release(c.encode(p, 1, image.Point{}, region, params, img, &rects))
 	}
 	if len(c.kept) > maxSpare {
 		t.Errorf("%d encodings are kept", len(c.kept))

@@ -263,11 +263,8 @@ func (r *reader) Pointer(mask uint16, x, y int) error {
 		r.grabbed = mask != 0
 		return nil
 	}
-	size := r.s.view.bounds()
-	in := ipc.Input{
-		Kind: ipc.InputPointer, A: uint32(mask),
-		X: uint16(min(max(x, 0), size.X-1)), Y: uint16(min(max(y, 0), size.Y-1)),
-	}
+	on := r.s.view.place(x, y)
+	in := ipc.Input{Kind: ipc.InputPointer, A: uint32(mask), X: uint16(on.X), Y: uint16(on.Y)}
 	if moved && !r.limit.Allow() {
 		r.move, r.moves = in, true
 		return nil

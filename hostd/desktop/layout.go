@@ -18,9 +18,10 @@ const (
 	maxForm     = 16 << 20               // pixels of a form
 )
 
-// A laidOut is what a desktop is made of: its size, and what the worker said last.
+// A laidOut is what a client is to see, and what it is told of that.
 type laidOut struct {
 	size image.Point
+	crop image.Rectangle // of the desktop; empty: all of it
 	ipc.Layout
 }
 
@@ -47,7 +48,7 @@ func (d *desk) laidOut() (l laidOut, ok bool) {
 	if d.picture == nil || !d.picture.laid {
 		return laidOut{}, false
 	}
-	return laidOut{d.picture.image.Rect.Max, d.layout}, true
+	return laidOut{size: d.picture.image.Rect.Max, Layout: d.layout}, true
 }
 
 // relayouts is what is known of a client's SetDesktopSize messages, each of which is answered. v.mu guards it.
@@ -116,7 +117,7 @@ func (v *viewer) wantLayout(r ipc.Resize) bool {
 // to do.
 func (v *viewer) stepLayout(now time.Time) (told bool, wait time.Duration, err error) {
 	v.mu.Lock()
-	u := update{scene: v.scene, size: v.size, caps: v.caps}
+	u := update{scene: v.scene, size: v.size, crop: v.crop, caps: v.caps}
 	if !u.caps.ExtendedDesktopSize {
 		v.relayouts = relayouts{}
 		v.mu.Unlock()
@@ -136,18 +137,44 @@ func (v *viewer) stepLayout(now time.Time) (told bool, wait time.Duration, err e
 func (v *viewer) layoutOf(u *update) laidOut {
 	if u.scene.desk != nil {
 		if l, ok := u.scene.desk.laidOut(); ok {
+			v.narrow(&l)
 			return l
 		}
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if f := v.relayouts.form; f != nil && u.scene.desk == nil {
-		return laidOut{f.Size, ipc.Layout{Screens: f.Screens}}
+		return laidOut{size: f.Size, Layout: ipc.Layout{Screens: f.Screens}}
 	}
 	if v.send.laidOut.size == u.size {
 		return v.send.laidOut
 	}
-	return laidOut{u.size, ipc.Layout{Screens: whole(u.size)}}
+	return laidOut{size: u.size, crop: v.crop, Layout: ipc.Layout{Screens: whole(u.size)}}
+}
+
+// choose has the client see one screen of the desktop, by its number, or all. While there is no such screen it sees all.
+func (v *viewer) choose(one bool, screen uint32) {
+	v.mu.Lock()
+	v.one, v.screen = one, screen
+	v.mu.Unlock()
+	v.wakeUp()
+}
+
+// narrow makes a desktop's layout that of the screen which the client is to see.
+func (v *viewer) narrow(l *laidOut) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.one {
+		return
+	}
+	for _, s := range l.Screens {
+		if s.ID == v.screen {
+			l.size, l.crop = s.Rect.Size(), s.Rect
+			v.send.seen[0] = frame.Screen{ID: s.ID, Rect: image.Rectangle{Max: l.size}}
+			l.Screens = v.send.seen[:]
+			return
+		}
+	}
 }
 
 // handOn gives hostd the newest wish when the one before has been answered, or says how long that has to wait.
@@ -164,7 +191,12 @@ func (v *viewer) handOn(now time.Time) (wait time.Duration) {
 	}
 	ask := *r.wish
 	r.wish, r.next = nil, now.Add(layoutPause)
-	if v.scene.desk == nil {
+	switch {
+	case v.scene.desk != nil && v.one: // the size of one screen is not all there is
+		r.results = append(r.results, ipc.ResizeProhibited)
+		v.mu.Unlock()
+		return 0
+	case v.scene.desk == nil:
 		if area(image.Rectangle{Max: ask.Size}) > maxForm {
 			r.results = append(r.results, ipc.ResizeResources)
 		} else {
@@ -225,7 +257,7 @@ func (v *viewer) layoutNews(l *laidOut, now time.Time) (reason, result int, due 
 	case r.holds():
 		return 0, 0, false
 	}
-	due = r.described || (v.asked || v.going) && (l.size != v.size || !slices.Equal(l.Screens, told.Screens))
+	due = r.described || (v.asked || v.going) && (l.size != v.size || l.crop != v.crop || !slices.Equal(l.Screens, told.Screens))
 	if l.Number != told.Number && l.Number != r.answered && l.Result == ipc.ResizeDone && told.Screens != nil {
 		reason = rfb.ReasonOther
 	}
@@ -240,8 +272,12 @@ func (v *viewer) writeLayout(u *update, reason, result int, l *laidOut) error {
 		v.relayouts.described = false
 		v.mu.Unlock()
 		v.send.laidOut = *l
-		if l.size != u.size {
-			v.resize(u, l.size)
+		v.send.laidOut.Screens = slices.Clone(l.Screens)
+		if l.size != u.size || l.crop != u.crop {
+			v.resize(u, l)
+			v.mu.Lock()
+			v.answered()
+			v.mu.Unlock()
 		}
 	} else if l.size != u.size {
 		screens = whole(u.size)

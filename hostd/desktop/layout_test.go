@@ -3,6 +3,7 @@ package desktop
 import (
 	"errors"
 	"image"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"slices"
@@ -106,10 +107,7 @@ func (f *family) exact(seed uint32) {
 	})
 	rests(f.t, f.s, 4)
 	want := f.shot()
-	q, err := xproto.QueryPointer(f.x, f.root.Root).Reply()
-	f.check(err)
-	at := image.Pt(int(q.RootX), int(q.RootY))
-	pointer := []image.Rectangle{{Min: at.Sub(image.Pt(32, 32)), Max: at.Add(image.Pt(32, 32))}}
+	pointer := []image.Rectangle{f.pointer()}
 	for name, c := range map[string]*rfbtest.Client{"controller": f.controller, "watcher": f.watcher, "sized": f.sized} {
 		if diff := differ(want, c.Picture(), pointer); diff != "" {
 			f.t.Errorf("%s: %s", name, diff)
@@ -126,6 +124,15 @@ func (f *family) exact(seed uint32) {
 	if diff := differ(framed, f.fixed.Picture(), pointer); diff != "" {
 		f.t.Errorf("fixed: %s", diff)
 	}
+}
+
+// pointer is where the pointer may be seen.
+func (f *family) pointer() image.Rectangle {
+	f.t.Helper()
+	q, err := xproto.QueryPointer(f.x, f.root.Root).Reply()
+	f.check(err)
+	at := image.Pt(int(q.RootX), int(q.RootY))
+	return image.Rectangle{Min: at.Sub(image.Pt(32, 32)), Max: at.Add(image.Pt(32, 32))}
 }
 
 // The controller changes the size; each kind of viewer is told in its way, and sees the display as it is.
@@ -261,6 +268,78 @@ func TestResizeStorm(t *testing.T) {
 	for _, c := range f.viewers() {
 		f.check(c.Err())
 	}
+}
+
+// A viewer that has chosen a screen sees that one, and its pointer is there; when the screen goes it sees all.
+func TestOneScreen(t *testing.T) {
+	f := newFamily(t)
+	left, right := frame.Screen{ID: 5, Rect: image.Rect(0, 0, 333, 480)}, frame.Screen{ID: 6, Rect: image.Rect(333, 7, 640, 470)}
+	f.check(f.controller.SetDesktopSize(familySize, left, right))
+	f.waitFor("two screens", f.controller, func(c *rfbtest.Client) bool { return len(c.Layout().Screens) == 2 })
+	for _, who := range []string{"alice", "carol", "dora"} {
+		f.s.session(who+"@example.com").view.choose(true, right.ID)
+	}
+	f.s.session("bob@example.com").view.choose(true, left.ID)
+	only := image.Rectangle{Max: right.Rect.Size()}
+	f.waitFor("the right screen", f.controller, has(only.Max))
+	if l := f.controller.Layout(); l.Reason != rfb.ReasonServer || l.Result != rfb.ResultOK || !slices.Equal(l.Screens, []frame.Screen{{ID: right.ID, Rect: only}}) {
+		t.Errorf("%+v", l)
+	}
+	f.waitFor("the left screen", f.watcher, has(left.Rect.Max))
+	f.waitFor("the right screen", f.sized, has(only.Max))
+
+	eventually(t, "the notices to go", func() bool { return len(f.s.texts("bob@example.com"))+len(f.s.texts("dora@example.com")) == 0 })
+	f.check(f.controller.Pointer(0, 10, 20))
+	f.check(f.controller.Pointer(0, 20, 30))
+	at := right.Rect.Min.Add(image.Pt(20, 30))
+	f.h.await("the pointer on the right screen", func() bool {
+		all := f.h.inputs[f.h.holder]
+		return len(all) > 0 && image.Pt(int(all[len(all)-1].X), int(all[len(all)-1].Y)) == at
+	})
+	pointer := f.pointer()
+	grain := frame.New(image.Rect(0, 0, 300, 200))
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for i := range grain.Pix {
+		grain.Pix[i] = byte(i/1200 + rnd.IntN(40))
+	}
+	photo := f.pixmap(grain)
+	for i := range 12 { // a photograph that moves over both screens and more
+		f.copy(photo, xproto.Drawable(f.root.Root), image.Rect(0, 0, 300, 200), image.Pt(100+17*i, 40+11*i))
+		for _, v := range []struct {
+			c      *rfbtest.Client
+			screen frame.Screen
+		}{{f.controller, right}, {f.watcher, left}, {f.sized, right}, {f.fixed, right}} {
+			rgb, mark := uint32(0x102030*(i+1)), image.Pt(5, 440)
+			f.fill(f.root.Root, image.Rectangle{Min: v.screen.Rect.Min.Add(mark), Max: v.screen.Rect.Min.Add(mark).Add(image.Pt(4, 4))}, rgb)
+			sees(t, v.c, mark.X+1, mark.Y+1, rgb)
+		}
+	}
+	rests(t, f.s, 4)
+	want := f.shot()
+	for name, v := range map[string]struct {
+		c      *rfbtest.Client
+		screen frame.Screen
+	}{"controller": {f.controller, right}, "watcher": {f.watcher, left}, "sized": {f.sized, right}} {
+		if diff := differ(want.Part(v.screen.Rect), v.c.Picture(), []image.Rectangle{pointer.Sub(v.screen.Rect.Min)}); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+	fixed := f.fixed.Picture()
+	if fixed.Rect.Max != familySize {
+		t.Errorf("the viewer of a fixed size has %v", fixed.Rect)
+	}
+	if diff := differ(want.Part(right.Rect), fixed.Part(only), []image.Rectangle{pointer.Sub(right.Rect.Min)}); diff != "" {
+		t.Errorf("fixed: %s", diff)
+	}
+
+	f.resize(f.controller, image.Pt(300, 300))
+	f.waitFor("a refusal", f.controller, func(c *rfbtest.Client) bool {
+		return slices.Equal(answers(c), []int{rfb.ResultOK, rfb.ResultProhibited})
+	})
+	xrandr(t, f.xserver, "--delmonitor", "screen-00000006")
+	f.waitFor("all of the desktop", f.controller, has(familySize))
+	f.s.session("bob@example.com").view.choose(false, 0)
+	f.exact(77)
 }
 
 func xrandr(t *testing.T, x *xserver, args ...string) {

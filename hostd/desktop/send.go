@@ -26,7 +26,8 @@ type sender struct {
 	arrow    frame.Cursor
 	ground   frame.Image // the background, as wide as the picture
 	said     said
-	laidOut  laidOut // what the client was told last; its Screens are nil before
+	seen     [1]frame.Screen // the only one that the client sees
+	laidOut  laidOut         // what the client was told last; its Screens are nil before
 
 	copies           []frame.Copy // of this update
 	work, part, rest frame.Region
@@ -58,6 +59,7 @@ type slice struct {
 type task struct {
 	cache   *cache
 	picture *picture
+	at      image.Point // of desk in picture
 	desk    frame.Image
 	params  rfb.Params
 }
@@ -92,7 +94,7 @@ func (s *sender) encode(n int) {
 
 func (s *sender) encodeSlice(i int) {
 	t, sl := &s.task, &s.slices[i]
-	sl.encoding = t.cache.encode(t.picture, t.picture.sequence, &sl.part, t.params, t.desk, &sl.rects)
+	sl.encoding = t.cache.encode(t.picture, t.picture.sequence, t.at, &sl.part, t.params, t.desk, &sl.rects)
 }
 
 // said is what the client was told of cursor and name.
@@ -109,6 +111,7 @@ type update struct {
 	caps   rfb.Capabilities
 	format rfb.PixelFormat
 	size   image.Point
+	crop   image.Rectangle // see viewer
 	area   image.Rectangle // all that may be sent
 	asked  image.Rectangle // of it, what requests have asked for
 }
@@ -176,7 +179,7 @@ func (v *viewer) stepUpdate(now time.Time) (more bool, wait time.Duration, err e
 		v.mu.Unlock()
 		return false, 0, nil
 	}
-	u := update{scene: v.scene, caps: v.caps.Coarser(v.flow.coarser), format: v.format, size: v.size, area: v.area}
+	u := update{scene: v.scene, caps: v.caps.Coarser(v.flow.coarser), format: v.format, size: v.size, crop: v.crop, area: v.area}
 	map8 := v.map8
 	v.map8 = false
 	if v.anew {
@@ -200,9 +203,8 @@ func (v *viewer) stepUpdate(now time.Time) (more bool, wait time.Duration, err e
 	case !asked:
 		return false, 0, nil
 	}
-	if size := v.wants(&u); size != u.size {
-		v.resize(&u, size)
-		return true, 0, v.write(rfb.AppendDesktopSize(rfb.AppendUpdateHeader(v.send.head[:0], 1), size))
+	if told, err := v.follow(&u); told || err != nil {
+		return true, 0, err
 	}
 	if wait = v.send.drawn.Add(frameTime).Sub(now); wait > 0 && v.redraws(&u) {
 		return false, wait, nil // a page is drawn as often as a picture is captured
@@ -211,30 +213,41 @@ func (v *viewer) stepUpdate(now time.Time) (more bool, wait time.Duration, err e
 	return more, 0, err
 }
 
-// wants is the size the client's picture should have. One that knows of layouts has been told already.
-func (v *viewer) wants(u *update) image.Point {
-	if u.scene.desk == nil || !u.caps.DesktopSize || u.caps.ExtendedDesktopSize {
-		return u.size
+// follow fits the picture of a client that knows nothing of layouts, and says whether the client was told of a new size. One whose size
+// cannot change sees what there is room for.
+func (v *viewer) follow(u *update) (told bool, err error) {
+	if u.scene.desk == nil || u.caps.ExtendedDesktopSize {
+		return false, nil
 	}
-	if l, ok := u.scene.desk.laidOut(); ok {
-		return l.size
+	l := v.layoutOf(u)
+	old := u.size
+	if !u.caps.DesktopSize {
+		l.size = old
 	}
-	return u.size
+	if l.size != old || l.crop != u.crop {
+		v.resize(u, &l)
+	}
+	if l.size == old {
+		return false, nil
+	}
+	v.mu.Lock()
+	v.answered()
+	v.mu.Unlock()
+	return true, v.write(rfb.AppendDesktopSize(rfb.AppendUpdateHeader(v.send.head[:0], 1), l.size))
 }
 
-// resize gives the client's picture a new size, of which the client is told next.
-func (v *viewer) resize(u *update, size image.Point) {
+// resize gives the client's picture another size or another part of the desktop.
+func (v *viewer) resize(u *update, l *laidOut) {
+	u.size, u.crop = l.size, l.crop
 	v.mu.Lock()
-	v.size = size
-	v.dirty.Reset(size)
+	v.size, v.crop = l.size, l.crop
+	v.dirty.Reset(v.size)
 	v.dirty.Add(v.dirty.Bounds())
 	v.copies = v.copies[:0]
 	v.goes = v.goes.Intersect(v.dirty.Bounds())
-	v.answered()
 	v.mu.Unlock()
-	u.size = size
-	v.send.lossy.Reset(size)
-	v.send.notDesk.Reset(size)
+	v.send.lossy.Reset(u.size)
+	v.send.notDesk.Reset(u.size)
 	v.send.cursor.box = image.Rectangle{}
 }
 

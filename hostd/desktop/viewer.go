@@ -59,6 +59,9 @@ type viewer struct {
 
 	mu        sync.Mutex // guards what follows
 	size      image.Point
+	crop      image.Rectangle // what of the desktop it shows; empty: all
+	one       bool            // one screen is to be shown, of that number
+	screen    uint32
 	format    rfb.PixelFormat
 	caps      rfb.Capabilities
 	asked     bool
@@ -157,12 +160,12 @@ func (v *viewer) begin(p *picture) {
 
 // add puts a region of a picture, whatever its size, into dirty. v.mu is held.
 func (v *viewer) add(change *frame.Region) {
-	if change.Size() == v.dirty.Size() {
+	if change.Size() == v.dirty.Size() && v.crop.Min == (image.Point{}) {
 		v.dirty.Union(change)
 		return
 	}
 	for _, r := range change.AppendRects(nil) {
-		v.dirty.Add(r)
+		v.dirty.Add(r.Sub(v.crop.Min))
 	}
 }
 
@@ -205,6 +208,13 @@ func (v *viewer) bounds() image.Point {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.size
+}
+
+// place is where a place in the client's picture is on the desktop.
+func (v *viewer) place(x, y int) image.Point {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return image.Pt(min(max(x, 0), v.size.X-1), min(max(y, 0), v.size.Y-1)).Add(v.crop.Min)
 }
 
 // What follows is called by the session's reader.

@@ -20,7 +20,11 @@ const (
 	HandOver
 	Keep
 	TakeNow
+	AllScreens // the screens' own have the numbers after it
 )
+
+// MaxScreens is how many screens can be chosen from.
+const MaxScreens = 8
 
 // A LogOn says what a log-on form shows.
 type LogOn struct {
@@ -205,6 +209,21 @@ func Question(account string, seconds int) *Page {
 		Item{Kind: Small, Text: fmt.Sprintf("Without an answer you keep it. %d s left. Keys: F9 hands over, F10 keeps.", seconds)},
 		Item{Kind: Button, ID: HandOver, Text: "Hand over"},
 		Item{Kind: Button, ID: Keep, Text: "Keep", Primary: true})
+	p.Box, p.Focus = Top, -1
+	return p
+}
+
+// Screens offers to show one of n screens, two or more.
+func Screens(n int) *Page {
+	items := []Item{
+		{Kind: Strong, Text: fmt.Sprintf("This desktop has %d screens.", n)},
+		{Kind: Small, Text: "Click to see only one. Without that you see all."},
+		{Kind: Button, ID: AllScreens, Text: "All", Primary: true},
+	}
+	for i := range min(n, MaxScreens) {
+		items = append(items, Item{Kind: Button, ID: AllScreens + 1 + i, Text: fmt.Sprint(i + 1)})
+	}
+	p := NewPage(items...)
 	p.Box, p.Focus = Top, -1
 	return p
 }

@@ -18,6 +18,7 @@ const settleTime = 250 * time.Millisecond
 type desk struct {
 	number uint32
 	cache  *cache
+	relaid func() // is called when the layout may be another; nil: nobody wants to know
 
 	mu      sync.Mutex // guards what follows, and parts of every picture
 	picture *picture   // of now; nil at the end

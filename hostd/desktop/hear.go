@@ -171,6 +171,7 @@ func (s *server) desk(number uint32) *desk {
 	d := s.desks[number]
 	if d == nil {
 		d = newDesk(number, s.cache)
+		d.relaid = func() { s.relaid(number) }
 		s.desks[number] = d
 	}
 	return d

@@ -33,12 +33,15 @@ func whole(size image.Point) []frame.Screen {
 // setLayout takes in what screens a picture has. Until then it is not known what of it a viewer waits for.
 func (d *desk) setLayout(p *picture, l ipc.Layout) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.picture != p {
-		return
+	now := d.picture == p
+	if now {
+		d.layout, p.laid = l, true
+		d.wakeAll()
 	}
-	d.layout, p.laid = l, true
-	d.wakeAll()
+	d.mu.Unlock()
+	if now && d.relaid != nil {
+		d.relaid()
+	}
 }
 
 // laidOut is the layout of now; ok is false before the first and while a new picture is about to come.

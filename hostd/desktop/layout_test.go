@@ -342,6 +342,27 @@ func TestOneScreen(t *testing.T) {
 	f.exact(77)
 }
 
+// Where there are several screens, everybody is offered to see one of them, for some time and by a click.
+func TestOfferOfScreens(t *testing.T) {
+	f := newFamily(t)
+	const who = "bob@example.com" // who watches
+	f.check(f.controller.SetDesktopSize(familySize, frame.Screen{ID: 5, Rect: image.Rect(0, 0, 300, 480)}, frame.Screen{ID: 6, Rect: image.Rect(300, 0, 640, 480)}))
+	says(t, f.s, who, f.watcher, "This desktop has 2 screens.")
+	says(t, f.s, "alice@example.com", f.controller, "This desktop has 2 screens.")
+	at := f.s.painter.Where(f.s.session(who).prompt.Load().page, familySize, form.AllScreens+2).Min.Add(image.Pt(3, 3))
+	f.check(errors.Join(f.watcher.Pointer(1, at.X, at.Y), f.watcher.Pointer(0, at.X, at.Y)))
+	f.waitFor("the second screen", f.watcher, has(image.Pt(340, 480)))
+	eventually(t, "the offer to go", func() bool { return len(f.s.texts(who)) == 0 })
+	if p := f.s.session(who).prompt.Load(); p != nil {
+		t.Error("clicks still go to a page")
+	}
+	f.check(f.controller.Press('x')) // the offer takes no keys
+	f.h.await("a key", func() bool { all := f.h.inputs[f.h.holder]; return len(all) > 0 && all[0].A == 'x' })
+	f.resize(f.controller, familySize)
+	f.waitFor("all of the desktop", f.watcher, has(familySize))
+	eventually(t, "the offer to go", func() bool { return len(f.s.texts("alice@example.com")) == 0 })
+}
+
 func xrandr(t *testing.T, x *xserver, args ...string) {
 	t.Helper()
 	cmd := exec.Command("xrandr", args...)

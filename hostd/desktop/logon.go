@@ -38,6 +38,9 @@ func (s *session) input(ctx context.Context, e event) {
 	case s.question != nil && s.page == nil:
 		s.answer(e)
 		return
+	case s.offer != nil && s.page == nil:
+		s.chooseScreen(e)
+		return
 	case s.page == nil || s.state == closes:
 		return
 	case e.kind == eventKey && chooses(e.sym) && time.Since(s.unasked) < s.srv.heed:
@@ -167,6 +170,7 @@ func (s *session) show() {
 // detached takes in that hostd has taken the desktop and the log-in away: back to the form.
 func (s *session) detached(r *refuse.Refusal) {
 	s.desk, s.control, s.notice, s.question = nil, false, nil, nil
+	s.dropOffer()
 	s.loggedIn, s.again = false, true
 	if s.state == closes {
 		return

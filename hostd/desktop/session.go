@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/helmline/helmline/bridge/form"
+	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/hostd/ipc"
 )
@@ -17,6 +18,7 @@ const (
 	idleForm    = 2 * time.Minute  // without a key or a click in a form before any log-in
 	idleAgain   = 15 * time.Minute // and in one that has come back
 	noticeTime  = 5 * time.Second  // how long a notice stays
+	offerTime   = 10 * time.Second // how long one may choose from several screens
 	closingTime = 4 * time.Second  // how long the last page stays
 	messageTime = 30 * time.Second // for the rest of a client's message, from its first byte
 	watchBeat   = 10 * time.Second // between two looks at that
@@ -71,8 +73,11 @@ type session struct {
 	unasked  time.Time  // when page came up, if the person had not asked for it
 	notice   *form.Page
 	question *form.Page
-	ask      ipc.Ask   // what question is about
-	heeds    time.Time // from then on keys answer question
+	offer    *form.Page
+	offered  time.Time      // when offer goes
+	screens  []frame.Screen // it was about, or there are no several
+	ask      ipc.Ask        // what question is about
+	heeds    time.Time      // from then on keys answer question
 	desk     *desk
 	lease    ipc.Lease
 	holder   string // as the last notice said
@@ -106,12 +111,13 @@ type news struct {
 type prompt struct {
 	page *form.Page // a view
 	form bool       // all of them; else only clicks inside and the keys that answer
+	mute bool       // no key answers
 	from time.Time  // from then on keys answer
 }
 
 // answers says whether a key that goes down now is an answer.
 func (p *prompt) answers(sym uint32) bool {
-	return (sym == keyHandOver || sym == keyKeep) && !time.Now().Before(p.from)
+	return !p.mute && (sym == keyHandOver || sym == keyKeep) && !time.Now().Before(p.from)
 }
 
 // begin shows the first page, or the desktop to who has logged in already. It is called before the reader starts: what
@@ -169,7 +175,7 @@ func (s *session) wipe() {
 // next is how long run may wait for something to happen.
 func (s *session) next(now time.Time) time.Duration {
 	at := now.Add(watchBeat)
-	for _, t := range [...]time.Time{s.idle, s.until} {
+	for _, t := range [...]time.Time{s.idle, s.until, s.offered} {
 		if !t.IsZero() && t.Before(at) {
 			at = t
 		}
@@ -192,6 +198,9 @@ func (s *session) tick(now time.Time) {
 		s.over(refuse.Idle.Of(s.srv.name()), now)
 		return
 	}
+	if !s.offered.IsZero() && !now.Before(s.offered) {
+		s.offer, s.offered = nil, time.Time{}
+	}
 	switch {
 	case s.state == closes && !now.Before(s.until):
 		s.cause = "the session was ended"
@@ -209,13 +218,13 @@ type shown struct {
 	desk  *desk
 	owner bool
 	title string
-	pages [3]*form.Page
+	pages [4]*form.Page
 	edits int // of what is typed into the form
 }
 
 // publish gives the viewer and the reader what there is to see.
 func (s *session) publish() {
-	now := shown{pages: [...]*form.Page{s.question, s.notice, s.page}, edits: s.edits}
+	now := shown{pages: [...]*form.Page{s.question, s.offer, s.notice, s.page}, edits: s.edits}
 	if s.state == shows {
 		now.desk, now.owner, now.title = s.desk, s.control, s.title()
 	}
@@ -240,6 +249,8 @@ func (s *session) publish() {
 		s.prompt.Store(&prompt{page: sc.pages[len(sc.pages)-1], form: true})
 	case s.question != nil:
 		s.prompt.Store(&prompt{page: sc.pages[0], from: s.heeds})
+	case s.offer != nil:
+		s.prompt.Store(&prompt{page: sc.pages[0], mute: true})
 	default:
 		s.prompt.Store(nil)
 	}
@@ -282,6 +293,7 @@ func (s *session) look(ctx context.Context) {
 	if n.end != nil {
 		s.over(n.end, now)
 	}
+	s.offerScreens(now)
 }
 
 // over shows the last page.
@@ -289,6 +301,7 @@ func (s *session) over(r *refuse.Refusal, now time.Time) {
 	s.wipePage()
 	s.state, s.page, s.notice, s.question = closes, form.Over(s.srv.name(), r), nil, nil
 	s.desk, s.idle, s.until = nil, time.Time{}, now.Add(closingTime)
+	s.dropOffer()
 	s.epoch.Store(0)
 }
 

@@ -172,6 +172,7 @@ func (v *virtual) authority() string { return filepath.Join(v.dir, "Xauthority")
 // started them.
 func (v *virtual) starter() {
 	runtime.LockOSThread()
+	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(50*time.Microsecond), 0, 0, 0) // the kernel's own, not the worker's
 	for {
 		select {
 		case <-v.ctx.Done():

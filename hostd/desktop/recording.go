@@ -156,7 +156,7 @@ func (r *recording) file(ctx context.Context, begun func()) error {
 	if size == (image.Point{}) {
 		return errNext
 	}
-	start := time.Now()
+	start := r.srv.now()
 	t, err := r.create(start, size)
 	if err != nil {
 		ours.Close()
@@ -164,18 +164,19 @@ func (r *recording) file(ctx context.Context, begun func()) error {
 	}
 	r.srv.log.Info("recording", "desktop", r.desk.number, "user", r.user, "file", t.path)
 
+	after := func() time.Duration { return r.srv.now().Sub(start) }
 	g, inner := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(inner, func() { ours.Close(); theirs.Close() })
 	defer stop()
 	g.Go(func() error { return r.serve(inner, ours, size) })
 	g.Go(func() error { return t.keepSynced(inner) })
 	g.Go(func() error {
-		w := watch{reel: t, pause: func() bool { return pause(inner, tapePause) }, begun: begun, start: start}
+		w := watch{reel: t, pause: func() bool { return pause(inner, r.srv.taping) }, begun: begun, after: after}
 		return w.run(theirs)
 	})
 	err = g.Wait()
-	err = errors.Join(err, t.close(time.Since(start)))
-	r.srv.log.Info("recording ends", "desktop", r.desk.number, "file", t.path, "after", time.Since(start).Round(time.Second), "bytes", t.written())
+	err = errors.Join(err, t.close(after()))
+	r.srv.log.Info("recording ends", "desktop", r.desk.number, "file", t.path, "after", after().Round(time.Second), "bytes", t.written())
 	if resized.Load() {
 		return errNext
 	}
@@ -230,9 +231,9 @@ func (recorderInput) SetDesktopSize(image.Point, []frame.Screen) error { return 
 // A watch is the recorder's end of the pipe.
 type watch struct {
 	reel  *reel
-	start time.Time
-	pause func() bool // waits for the next update's time; no: it is over
-	begun func()      // called when the first key is whole
+	after func() time.Duration // since the start of the recording
+	pause func() bool          // waits for the next update's time; no: it is over
+	begun func()               // called when the first key is whole
 
 	tap     *tap.Tap
 	missing frame.Region // what the key lacks
@@ -260,7 +261,7 @@ func (w *watch) run(conn net.Conn) error {
 			if _, err := w.update(true); err != nil {
 				return err
 			}
-			if w.reel.written() > w.reel.most || time.Since(w.start) > longReel {
+			if w.reel.written() > w.reel.most || w.after() > longReel {
 				return errNext
 			}
 		}
@@ -275,7 +276,7 @@ func (w *watch) update(incremental bool) ([]image.Rectangle, error) {
 	if err := w.tap.Wait(); err != nil {
 		return nil, err
 	}
-	w.reel.begin(time.Since(w.start))
+	w.reel.Begin(w.after())
 	rects, err := w.tap.Next(w.reel)
 	return rects, errors.Join(err, w.reel.end())
 }
@@ -299,7 +300,7 @@ func (w *watch) makeKey() error {
 		}
 	}
 	if w.missing.Empty() {
-		if err := w.reel.addKey(record.Key{Offset: from, Whole: time.Since(w.start)}); err != nil {
+		if err := w.reel.addKey(record.Key{Offset: from, Whole: w.after()}); err != nil {
 			return err
 		}
 	}

@@ -2,15 +2,21 @@ package desktop
 
 import (
 	"bytes"
+	"errors"
 	"image"
+	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/bridge/record"
+	"github.com/helmline/helmline/bridge/record/tap"
 	"github.com/helmline/helmline/bridge/rfb"
 	"github.com/helmline/helmline/bridge/rfb/rfbtest"
 	"github.com/helmline/helmline/bridge/tunnel"
@@ -127,28 +133,43 @@ func (w *fakeWorker) work(r *rand.Rand, step int) {
 	}
 }
 
-func TestRecordingPlaysWhatWatchersSee(t *testing.T) {
-	size := image.Pt(320, 240)
-	s, h := start(t, size)
+func TestWhoIsRecordedIsToldSo(t *testing.T) {
+	s, h := start(t, image.Pt(320, 240))
+	bob := view(t, s, "bob", tunnel.RoleWatch, rfbtest.Config{})
+	logIn(t, s, "bob", bob)
+	sees(t, bob, 300, 200, canary)
+	named := func(name string) {
+		t.Helper()
+		if err := bob.WaitFor(func(c *rfbtest.Client) bool { return c.Name() == name }, patience); err != nil {
+			t.Fatalf("the title is %q, not %q: %v", bob.Name(), name, err)
+		}
+	}
+	if cause := h.record(1 << 30); cause != "" {
+		t.Fatal(cause)
+	}
+	says(t, s, "bob", bob, "This session is recorded")
+	named("alice@desk7 (recorded)")
+	alice := view(t, s, "alice", tunnel.RoleControl, rfbtest.Config{}) // comes while it runs
+	logIn(t, s, "alice", alice)
+	says(t, s, "alice", alice, "This session is recorded")
+	h.stop(s)
+	says(t, s, "bob", bob, "The recording has ended")
+	named("alice@desk7")
+}
+
+// Nothing but the desktop is in a recording, even while people log in and read notices.
+func TestFormsAndNoticesAreNotRecorded(t *testing.T) {
+	s, h := start(t, image.Pt(320, 240))
 	w := h.worker()
 	if cause := h.record(1 << 30); cause != "" {
 		t.Fatal(cause)
 	}
-	watcher := view(t, s, "bob", tunnel.RoleWatch, rfbtest.Config{
-		Encodings: []int32{rfb.Tight, rfb.CopyRect, rfb.PseudoCursor, rfb.PseudoLastRect, rfb.PseudoQuality0 + 6},
-	})
-	logIn(t, s, "bob", watcher)
-	says(t, s, "bob", watcher, "This session is recorded")
-	r := rand.New(rand.NewPCG(3, 4))
-	began := time.Now()
-	for step := range 40 {
-		w.work(r, step)
-		time.Sleep(20 * time.Millisecond)
-	}
-	took := time.Since(began)
+	bob := view(t, s, "bob", tunnel.RoleWatch, rfbtest.Config{})
+	logIn(t, s, "bob", bob)
+	says(t, s, "bob", bob, "This session is recorded")
+	w.paint(image.Rect(100, 100, 120, 120), 0x123456)
+	sees(t, bob, 110, 110, 0x123456)
 	want := w.picture()
-	sees := func(c *rfbtest.Client) bool { return equal(c.Picture(), want) }
-	until(t, "the notice to go and the watcher to see the desktop exactly", func() bool { return watcher.WaitFor(sees, patience) == nil })
 	until(t, "the recording to have it", func() bool {
 		f := open(t, h.tapes()[0], true)
 		p := f.NewPlayer()
@@ -156,15 +177,133 @@ func TestRecordingPlaysWhatWatchersSee(t *testing.T) {
 		return equal(p.Picture(), want)
 	})
 	h.stop(s)
-	for _, indexed := range []bool{true, false} {
-		f := open(t, h.tapes()[0], indexed)
-		if f.Duration < took {
-			t.Fatalf("a recording of %v of %v", f.Duration, took)
+	w.fill(image.Rect(100, 100, 120, 120), canary)
+	first := w.picture()
+	p := open(t, h.tapes()[0], false).NewPlayer()
+	updates := 0
+	for _, ok := p.Next(); ok; _, ok = p.Next() {
+		p.Step(nil)
+		updates++
+		if m := p.Picture(); !equal(m, first) && !equal(m, want) {
+			t.Fatalf("something else than the desktop is in the recording at %v", p.At())
 		}
+	}
+	if updates < 2 || p.Err() != nil {
+		t.Fatal(updates, p.Err())
+	}
+}
+
+func TestRecordingOfResizedDesktopGoesOnInAnotherFile(t *testing.T) {
+	s, h := start(t, image.Pt(320, 240))
+	if cause := h.record(1 << 30); cause != "" {
+		t.Fatal(cause)
+	}
+	h.worker().paint(image.Rect(100, 100, 120, 120), 0x123456)
+	var want frame.Image
+	h.with(func() {
+		h.desktop(image.Pt(400, 200))
+		want = h.screen.picture()
+	})
+	until(t, "the recording to go on", func() bool {
+		tapes := h.tapes()
+		if len(tapes) < 2 {
+			return false
+		}
+		f := open(t, tapes[1], true)
 		p := f.NewPlayer()
 		p.Seek(f.Duration)
-		if !equal(p.Picture(), want) || p.Err() != nil {
-			t.Fatalf("the last picture is another one: %v", p.Err())
+		return f.Size == image.Pt(400, 200) && equal(p.Picture(), want)
+	})
+	if f := open(t, h.tapes()[0], false); f.Size != image.Pt(320, 240) {
+		t.Fatal(f.Size)
+	}
+	h.stop(s)
+	if len(h.recorded) != 1 || len(h.tapes()) != 2 {
+		t.Fatal(h.recorded, h.tapes())
+	}
+}
+
+// A file has an eighth of the space at most, and the oldest make room for the next.
+func TestRecordingsStayInTheirSpace(t *testing.T) {
+	const space = 1 << 20
+	s, h := start(t, image.Pt(320, 240))
+	s.taping = time.Millisecond
+	old := []string{"20200101T000000.000Z.fbs", "20200101T000000.000Z.idx", "20200102T000000.000Z.fbs"}
+	dir := RecordingsDir(h.dir)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range old {
+		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, space*2/5), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cause := h.record(space); cause != "" {
+		t.Fatal(cause)
+	}
+	if tapes := h.tapes(); len(tapes) != 2 || filepath.Base(tapes[0]) != old[2] {
+		t.Fatal(tapes)
+	}
+	w := h.worker()
+	r := rand.New(rand.NewPCG(1, 1))
+	for step := 0; len(h.tapes()) < 4 || filepath.Base(h.tapes()[0]) == old[2]; step++ {
+		w.draw(w.screen.Rect, func() {
+			for i := range w.screen.Pix {
+				w.screen.Pix[i] = byte(r.Uint32()) &^ 1
+			}
+		})
+		n := w.grabbed()
+		until(t, "the picture to be taken", func() bool { return w.grabbed() > n })
+	}
+	h.stop(s)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := int64(0)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			used += info.Size()
+		}
+	}
+	if used > space+space/2 { // a file ends behind the update that made it too long
+		t.Fatalf("%d bytes are used", used)
+	}
+	for _, path := range h.tapes() {
+		if open(t, path, true).Duration == 0 {
+			t.Errorf("%s has no time", path)
+		}
+	}
+}
+
+// grabbed counts the frames that were taken.
+func (w *fakeWorker) grabbed() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.grabs
+}
+
+func TestRecordingThatCannotBeSaysWhy(t *testing.T) {
+	_, h := start(t, image.Pt(320, 240))
+	dir := RecordingsDir(h.dir)
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if cause := h.record(1 << 30); cause != "the folder of recordings cannot be written" {
+		t.Errorf("no folder: %q", cause)
+	}
+	if err := errors.Join(os.Remove(dir), os.Mkdir(dir, 0o755), os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if cause := h.record(1 << 30); cause != "the folder of recordings cannot be written" {
+		t.Errorf("a folder that others can read: %q", cause)
+	}
+	for err, want := range map[error]string{
+		&fs.PathError{Err: syscall.ENOSPC}: "there is no space left", &fs.PathError{Err: syscall.EROFS}: "the folder of recordings cannot be written",
+		io.ErrUnexpectedEOF: "the recorder has failed",
+	} {
+		if got := cause(err); got != want {
+			t.Errorf("%v: %q, not %q", err, got, want)
 		}
 	}
 }
@@ -185,4 +324,107 @@ func (w *fakeWorker) picture() frame.Image {
 		}
 	}
 	return m
+}
+
+// A fakeClock goes when it is told to.
+type fakeClock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func (c *fakeClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *fakeClock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+// An hour of mixed work at many times its speed: the last picture and ten places anywhere are what was on the screen, and the file is not
+// larger than what a watcher received, but for 1 %.
+func TestAnHourOfRecording(t *testing.T) {
+	const steps, places = 600, 10
+	s, h := start(t, image.Pt(640, 400))
+	clock := &fakeClock{at: time.Date(2026, 11, 28, 4, 15, 22, 0, time.UTC)}
+	s.now, s.taping = clock.now, time.Millisecond
+	w := h.worker()
+	watcher := view(t, s, "bob", tunnel.RoleWatch, rfbtest.Config{
+		Encodings: []int32{rfb.Tight, rfb.CopyRect, rfb.PseudoCursor, rfb.PseudoLastRect, rfb.PseudoQuality0 + tap.Quality},
+	})
+	logIn(t, s, "bob", watcher)
+	sees(t, watcher, 320, 200, canary)
+	before := watcher.Bytes()
+	if cause := h.record(1 << 30); cause != "" {
+		t.Fatal(cause)
+	}
+	path := h.tapes()[0]
+	r := rand.New(rand.NewPCG(7, 8))
+	type place struct {
+		at   time.Duration
+		want frame.Image
+	}
+	var known []place
+	began := clock.now()
+	// settled waits until the recording has what is on the screen, exactly.
+	settled := func() frame.Image {
+		want := w.picture()
+		until(t, "the recording to have what is on the screen", func() bool {
+			f := open(t, path, true)
+			p := f.NewPlayer()
+			p.Seek(f.Duration)
+			return equal(p.Picture(), want)
+		})
+		return want
+	}
+	for step := range steps {
+		n := watcher.Updates()
+		w.work(r, step)
+		if err := watcher.WaitFor(func(c *rfbtest.Client) bool { return c.Updates() > n }, patience); err != nil {
+			t.Fatal(err)
+		}
+		clock.add(6 * time.Second)
+		if step%(steps/places) == steps/places/2 {
+			want := settled()
+			known = append(known, place{clock.now().Sub(began), want})
+			clock.add(time.Second)
+		}
+	}
+	last := settled()
+	received := watcher.Bytes() - before
+	h.stop(s)
+	size := int64(0)
+	for _, name := range []string{path, path[:len(path)-len(reelEnd)] + indexEnd} {
+		st, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Mode().Perm() != 0o600 {
+			t.Errorf("%s has the mode %o", name, st.Mode().Perm())
+		}
+		size += st.Size()
+	}
+	t.Logf("%d bytes for %d of a watcher", size, received)
+	if size > received+received/100 {
+		t.Errorf("a recording of %d bytes where a watcher got %d", size, received)
+	}
+	f := open(t, path, true)
+	if f.Duration < time.Hour {
+		t.Fatalf("a recording of %v", f.Duration)
+	}
+	p := f.NewPlayer()
+	for range 2 {
+		r.Shuffle(len(known), func(i, j int) { known[i], known[j] = known[j], known[i] })
+		for _, k := range known {
+			if p.Seek(k.at); !equal(p.Picture(), k.want) {
+				t.Errorf("another picture at %v", k.at)
+			}
+		}
+	}
+	if p.Seek(f.Duration); !equal(p.Picture(), last) || p.Err() != nil {
+		t.Errorf("the last picture is another one: %v", p.Err())
+	}
 }

@@ -176,8 +176,6 @@ func hasRoom(dir string) error {
 	return nil
 }
 
-func (t *reel) begin(at time.Duration) { t.Begin(at) }
-
 // end ends an update.
 func (t *reel) end() error {
 	err := t.End()

@@ -42,10 +42,12 @@ type server struct {
 	painter *form.Painter
 	cache   *cache
 	stats   *stats
-	heed    time.Duration // heedTime, but in tests
-	dir     string        // Config.StateDir
-	reload  chan struct{} // 1; the enrolment has changed
-	greeted chan struct{} // closed at hostd's first Welcome
+	heed    time.Duration    // heedTime, but in tests
+	taping  time.Duration    // tapePause, likewise
+	now     func() time.Time // for recordings
+	dir     string           // Config.StateDir
+	reload  chan struct{}    // 1; the enrolment has changed
+	greeted chan struct{}    // closed at hostd's first Welcome
 	greet   sync.Once
 	work    sync.WaitGroup // questions and pictures
 	resizes numbers        // of SetDesktopSize
@@ -76,7 +78,7 @@ func (n *numbers) next() uint32 {
 
 func newServer(cfg Config) (*server, error) {
 	s := &server{
-		log: cfg.Log, monitor: newMonitor(cfg.Monitor), painter: form.NewPainter(), stats: &stats{}, heed: heedTime,
+		log: cfg.Log, monitor: newMonitor(cfg.Monitor), painter: form.NewPainter(), stats: &stats{}, heed: heedTime, taping: tapePause, now: time.Now,
 		reload: make(chan struct{}, 1), greeted: make(chan struct{}), desks: make(map[uint32]*desk), sessions: make(map[uint32]*session),
 		dir: cfg.StateDir, tapes: make(map[uint32]*recording), writing: make(map[string]bool),
 	}

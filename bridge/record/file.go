@@ -16,6 +16,7 @@ import (
 type File struct {
 	Size     image.Point
 	Name     string        // of the desktop; not trusted
+	Start    time.Duration // when the first picture was whole
 	Duration time.Duration // up to the last block
 
 	r     io.ReaderAt
@@ -58,6 +59,7 @@ func Open(r io.ReaderAt, size int64, keys []Key) (*File, error) {
 	}
 	f.first = in.next
 	f.keys = []Key{{Offset: f.first}}
+	f.findStart()
 	if keys == nil {
 		return f, f.findKeys()
 	}
@@ -100,6 +102,28 @@ func (f *File) walk(size int64) error {
 	}
 	f.Duration = min(f.Duration, MaxTime)
 	return nil
+}
+
+// maxStart is how many updates the first picture may come in.
+const maxStart = 256
+
+// findStart finds when the first picture is whole, or leaves it at zero.
+func (f *File) findStart() {
+	in := &blocks{f: f, next: f.first}
+	d := newDecoder(in, frame.Image{Rect: image.Rectangle{Max: f.Size}})
+	d.skips = true
+	missing := frame.NewRegion(f.Size)
+	missing.Add(missing.Bounds())
+	for n := 0; n < maxStart && in.fill() == nil; n++ {
+		at := in.at
+		if d.update(missing, nil) != nil {
+			return
+		}
+		if missing.Empty() {
+			f.Start = at
+			return
+		}
+	}
 }
 
 // findKeys finds the updates that show all of the picture. The rest of a file that does not go on as it should has none.

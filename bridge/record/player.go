@@ -79,8 +79,9 @@ func (p *Player) Step(changed *frame.Region) {
 	}
 }
 
-// Seek shows the picture of that time: that of the last update at it or before.
+// Seek shows the picture of that time: that of the last update at it or before, or the first whole one.
 func (p *Player) Seek(to time.Duration) {
+	to = max(to, p.f.Start)
 	n := p.keyAt(to)
 	if to >= p.at && p.ended == nil && p.f.keys[n].Offset <= p.in.next && p.missing.Empty() {
 		p.play(to)

@@ -143,6 +143,18 @@ func TestSeekShowsWhatPlayingShows(t *testing.T) {
 	}
 }
 
+func TestSeekBeforeTheFirstPictureShowsThat(t *testing.T) {
+	f := openAll(t, write(t, []update{
+		{time.Second, []string{solid(0, 0, 64, 16, "abc")}}, {2 * time.Second, []string{solid(0, 16, 64, 32, "abc")}},
+		{3 * time.Second, []string{solid(0, 0, 64, 48, "def")}},
+	}), nil)
+	p := f.NewPlayer()
+	p.Seek(0)
+	if want := bytes.Repeat([]byte("cba\x00"), 64*48); f.Start != 2*time.Second || !bytes.Equal(p.Picture().Pix, want) {
+		t.Fatal(f.Start)
+	}
+}
+
 func TestPlayChangesWhatItSays(t *testing.T) {
 	f := openAll(t, write(t, work()), nil)
 	p := f.NewPlayer()

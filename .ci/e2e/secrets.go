@@ -8,6 +8,7 @@ import (
 	"math/bits"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -29,7 +30,7 @@ func hide(secret string) []byte {
 }
 
 // remminaProfile writes Remmina's settings and a profile for the computer, and gives the profile's path.
-func (w *World) remminaProfile() (string, error) {
+func (w *World) remminaProfile(quality int) (string, error) {
 	key := []byte("0123456789abcdefghijklmnopqrstuv") // 24 bytes key, 8 bytes vector
 	block, err := des.NewTripleDESCipher(key[:24])
 	if err != nil {
@@ -44,7 +45,7 @@ func (w *World) remminaProfile() (string, error) {
 			"[remmina_pref]\nsecret=%s\ndisable_news=1\ndisable_stats=1\n", base64.StdEncoding.EncodeToString(key)),
 		profile: strings.Join([]string{"[remmina]", "name=" + Computer, "protocol=VNC", "server=" + RelayName + ":" + PortRFB,
 			"username=" + Account + "/" + Computer, "password=" + base64.StdEncoding.EncodeToString(password), "cacert=" + w.CA,
-			"quality=9", "colordepth=32", "viewmode=1", "scale=0", "window_width=1300", "window_height=1000", "disableserverbell=1"}, "\n") + "\n",
+			"quality=" + strconv.Itoa(quality), "colordepth=32", "viewmode=1", "scale=0", "window_width=1300", "window_height=1000", "disableserverbell=1"}, "\n") + "\n",
 	}
 	for path, text := range files {
 		for _, dir := range []string{filepath.Dir(filepath.Dir(path)), filepath.Dir(path)} {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/helmline/helmline/.ci/rig"
+	"github.com/helmline/helmline/bridge/rfb"
+	"github.com/helmline/helmline/bridge/rfb/rfbtest"
 )
 
 // sshHome gives the viewer's user a key that the relay knows, the relay's host key, and "relay" as a name for its SSH door.
@@ -47,6 +49,20 @@ func (w *World) ssh(args ...string) (string, error) {
 	return w.Set.Output(w.Ctx, rig.Program{Args: append([]string{"ssh"}, args...), User: w.Viewer, Network: w.Net.Name("viewer"), Dir: w.Viewer.Home})
 }
 
+// forward has ssh forward a port in the viewer's network to a computer, and gives the port.
+func (w *World) forward(computer string) string {
+	w.T.Helper()
+	const port = "5999"
+	_, err := w.Set.Start(w.Ctx, rig.Program{Args: []string{"ssh", "-N", "-L", port + ":" + computer + ":5900", "relay"},
+		User: w.Viewer, Network: w.Net.Name("viewer"), Log: w.log("ssh")})
+	w.Check(err)
+	w.Until("ssh listens", func() (bool, error) {
+		out, err := w.Set.Output(w.Ctx, rig.Program{Args: []string{"ss", "-Hltn", "sport = :" + port}, Network: w.Net.Name("viewer")})
+		return err == nil && strings.Contains(out, port), err
+	})
+	return port
+}
+
 // onlyCode has TigerVNC log in to the computer by the access code alone, as soon as it asks.
 func (w *World) onlyCode() []string { return []string{"VNC_USERNAME=", "VNC_PASSWORD=" + w.Code} }
 
@@ -75,17 +91,7 @@ func TestForwardIsSealed(t *testing.T) {
 	w := NewWorld(t, Options{})
 	w.sshHome()
 	w.Furnish()
-	const port = "5999"
-	_, err := w.Set.Start(w.Ctx, rig.Program{Args: []string{"ssh", "-N", "-L", port + ":" + Computer + ":5900", "relay"},
-		User: w.Viewer, Network: w.Net.Name("viewer"), Log: w.log("ssh")})
-	w.Check(err)
-	w.Until("ssh listens", func() (bool, error) {
-		c, err := w.Net.Dial(w.Ctx, "viewer", "127.0.0.1:"+port)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil, err
-	})
+	port := w.forward(Computer)
 	// Hextile sends tiles of a photograph as they are.
 	plain := []string{"-AutoSelect=0", "-PreferredEncoding=Hextile", "-FullColor"}
 	sealed := w.capture("viewer", port, func() {
@@ -104,6 +110,27 @@ func TestForwardIsSealed(t *testing.T) {
 		t.Error("the host login passes through the relay in clear")
 	}
 
+	// The same by RSA-AES. Behind its types that end in "ne" the session is in clear, and only the log-in is not.
+	for _, c := range []struct {
+		security rfb.SecurityType
+		open     bool
+	}{{rfb.SecRA2256, false}, {rfb.SecRA2, false}, {rfb.SecRA2ne256, true}, {rfb.SecRA2ne, true}} {
+		passed := w.capture("viewer", port, func() {
+			conn, err := w.Net.Dial(w.Ctx, "viewer", "127.0.0.1:"+port)
+			w.Check(err)
+			v, err := rfbtest.Handshake(conn, rfbtest.Config{Security: uint8(c.security), Password: w.Code, Encodings: []int32{rfb.Raw}})
+			w.Check(err)
+			defer v.Close()
+			w.Check(v.WaitFor(func(v *rfbtest.Client) bool { return holdsPhotograph(v.Picture().Pix) }, 20*time.Second))
+		})
+		if !bytes.Contains(passed, []byte("RFB 003.008\n")) || holdsPhotograph(passed) != c.open {
+			t.Errorf("%v: the capture holds the desktop: %v", c.security, !c.open)
+		}
+		if bytes.Contains(passed, []byte(w.Code)) || holdsKeys(passed, w.Code) > 0 {
+			t.Errorf("%v: the host login passes through the relay in clear", c.security)
+		}
+	}
+
 	clear := w.capture("relay", PortClear, func() {
 		v := w.start("tigervnc", "relay", " - TigerVNC$", nil,
 			append([]string{"xtigervncviewer", "-SecurityTypes=VncAuth", "-passwd=" + w.passwordFile("tigervnc"), "127.0.0.1::" + PortClear}, plain...)...)
@@ -117,6 +144,33 @@ func TestForwardIsSealed(t *testing.T) {
 	if holdsKeys(clear, w.Code) != len(w.Code) {
 		t.Error("a session in clear does not show the keys of the access code, so this test proves nothing")
 	}
+}
+
+// A viewer that can do nothing but VncAuth comes through ssh -L with a one-time code, which stands for no log-in; so does one that speaks RFB 3.3.
+func TestForwardWithCode(t *testing.T) {
+	w := NewWorld(t, Options{})
+	w.sshHome()
+	d := w.Furnish()
+	port := w.forward(Computer)
+	w.passwordFile("vncsnapshot")
+	out := filepath.Join(w.folder("snapshot", w.Viewer), "picture.jpg")
+	snapshot := rig.Program{
+		Args: []string{"vncsnapshot", "-passwd", filepath.Join(w.Viewer.Home, "vncsnapshot.passwd"), "-quality", "100", "127.0.0.1:99", out}, // display 99 is the port
+		User: w.Viewer, Network: w.Net.Name("viewer"), Dir: w.Viewer.Home,
+	}
+	_, err := w.Set.Output(w.Ctx, snapshot)
+	w.Check(err)
+	got, err := readJPEG(out)
+	w.Check(err)
+	if want := w.FormPicture(image.Point{}); got.Rect != want.Rect || psnr(got, want) < 35 {
+		t.Errorf("the picture of %v is not the form", got.Rect)
+	}
+	if _, err := w.Set.Output(w.Ctx, snapshot); err == nil {
+		t.Error("the same code let in twice")
+	}
+	v := w.start("xtightvncviewer", "viewer", "^TightVNC: ", nil, "xtightvncviewer", "-passwd", w.passwordFile("xtightvncviewer"), "127.0.0.1::"+port)
+	v.Paints = image.Pt(32, 32)
+	takeTheHelm(w, d, v, "helm Ä€")
 }
 
 // holdsKeys counts the characters of a text whose key-down message stands in the capture (RFC 6143, section 7.5.4).
@@ -144,8 +198,9 @@ func holdsPhotograph(capture []byte) bool {
 // capture records a TCP port on a party's loopback while f runs.
 func (w *World) capture(party, port string, f func()) []byte {
 	w.T.Helper()
-	path := w.file("capture-" + party)
-	log := w.log("tcpdump-" + party)
+	w.captures++
+	path := w.file(fmt.Sprint("capture", w.captures))
+	log := w.log(fmt.Sprint("tcpdump", w.captures))
 	p, err := w.Set.Start(w.Ctx, rig.Program{Args: []string{"tcpdump", "-i", "lo", "-U", "-B", "65536", "-s", "0", "-Z", "root", "-w", path, "tcp port " + port},
 		Network: w.Net.Name(party), Log: log})
 	w.Check(err)

@@ -100,9 +100,10 @@ func (w *World) GVncViewer() *Viewer {
 }
 
 // Remmina starts Remmina at the RFB door with a profile, as its window for a new connection writes one.
-func (w *World) Remmina() *Viewer {
+// quality is 0 (poor), 1, 2 or 9 (best).
+func (w *World) Remmina(quality int) *Viewer {
 	w.T.Helper()
-	profile, err := w.remminaProfile()
+	profile, err := w.remminaProfile(quality)
 	w.Check(err)
 	return w.start("remmina", "viewer", "^"+Computer+"$", nil, "dbus-run-session", "--", "remmina", "-c", profile)
 }
@@ -140,20 +141,25 @@ func (w *World) passwordFile(program string) string {
 func (v *Viewer) WaitForm() {
 	v.w.T.Helper()
 	want := v.w.FormPicture(v.Wants)
-	v.wait("the log-on form", func() (bool, error) {
-		m, err := Shot(v.Screen)
-		if err != nil {
-			return false, err
-		}
-		_, ok := Find(m, want, v.Paints)
-		return ok, nil
-	})
+	v.wait("the log-on form", func() (bool, error) { return v.shows(want) })
 }
 
-// LogIn waits for the form, types the access code and Return.
+// LogIn waits for the form, types the access code and Return. Remmina has the keyboard a while before it heeds it, so that comes after a
+// character that is seen in the form and taken back.
 func (v *Viewer) LogIn() {
 	v.w.T.Helper()
 	v.WaitForm()
+	empty := v.w.FormPicture(v.Wants)
+	v.enter()
+	v.wait("what is typed comes into the form", func() (bool, error) {
+		v.xdotool("key", "x")
+		same, err := v.shows(empty)
+		return !same, err
+	})
+	v.wait("what was typed is taken back", func() (bool, error) {
+		v.xdotool("key", "BackSpace")
+		return v.shows(empty)
+	})
 	v.Type(v.w.Code + "\n")
 }
 
@@ -199,10 +205,18 @@ func (v *Viewer) WaitEqual(d *rig.Desktop) {
 // Shows says whether a picture stands anywhere on the viewer's screen.
 func (v *Viewer) Shows(part frame.Image) bool {
 	v.w.T.Helper()
-	m, err := Shot(v.Screen)
+	ok, err := v.shows(part)
 	v.w.Check(err)
-	_, ok := Find(m, part, v.Paints)
 	return ok
+}
+
+func (v *Viewer) shows(part frame.Image) (bool, error) {
+	m, err := Shot(v.Screen)
+	if err != nil {
+		return false, err
+	}
+	_, ok := Find(m, part, v.Paints)
+	return ok, nil
 }
 
 // enter moves the pointer into the viewer's window and waits until that has the keyboard.

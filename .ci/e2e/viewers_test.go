@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/helmline/helmline/.ci/rig"
 	"github.com/helmline/helmline/bridge/frame"
@@ -35,9 +36,22 @@ func TestTigerVNC(t *testing.T) {
 	takeTheHelm(w, w.Furnish(), w.TigerVNC(""), "helm ÄΩ€中")
 }
 
+// Remmina at each of its qualities: JPEG that becomes exact once the screen rests, and, at the best, zlib alone.
 func TestRemmina(t *testing.T) {
-	w := NewWorld(t, Options{})
-	takeTheHelm(w, w.Furnish(), w.Remmina(), "helm ÄΩ€中")
+	w := NewWorld(t, Options{Time: 6 * time.Minute})
+	d := w.Furnish()
+	typed := ""
+	for _, quality := range []int{9, 2, 1, 0} {
+		v := w.Remmina(quality)
+		v.LogIn()
+		v.WaitEqual(w.Desk)
+		text := fmt.Sprintf("helm ÄΩ€中 %d\n", quality)
+		typed += text
+		v.Type(text)
+		d.WaitTyped(typed)
+		v.WaitEqual(w.Desk)
+		v.Proc.End()
+	}
 }
 
 func TestGVncViewer(t *testing.T) {

@@ -60,7 +60,8 @@ type World struct {
 	CA       string // the relay's certificate
 	HostCA   string // the computer's own
 
-	viewers []*Viewer
+	viewers  []*Viewer
+	captures int // of networks
 }
 
 // binaries are built once, by TestMain, and not changed afterwards.

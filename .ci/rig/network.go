@@ -147,6 +147,31 @@ func (n *Network) DialFrom(ctx context.Context, party, source, address string) (
 	return net.FileConn(f)
 }
 
+// Listen listens on an IPv4 address of a party, as a program there would.
+func (n *Network) Listen(party, address string) (net.Listener, error) {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := n.socket(party)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s of %s: %w", address, party, err)
+	}
+	f := os.NewFile(uintptr(fd), address)
+	defer f.Close()
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()})
+	}
+	if err == nil {
+		err = unix.Listen(fd, unix.SOMAXCONN)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s of %s: %w", address, party, err)
+	}
+	return net.FileListener(f)
+}
+
 // socket makes a TCP socket in the namespace of a party: it stays there, wherever it is used. The thread comes back, as
 // its end would be taken for this process's by the children that it has started.
 func (n *Network) socket(party string) (fd int, err error) {

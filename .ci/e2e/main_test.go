@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -37,15 +36,17 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	for name, cgo := range map[string]string{"relayd": "0", "hostd": "0", "hostd/pam": "1"} {
-		out := filepath.Join(dir, strings.ReplaceAll(name, "/", "-"))
-		cmd := exec.Command("go", "build", "-o", out, "../../"+name)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
+	for _, b := range []struct{ name, out, cgo, tags string }{
+		{"relayd", "relayd", "0", ""}, {"hostd", "hostd", "0", ""}, {"hostd/pam", "hostd-pam", "1", ""},
+		{"hostd", "turbo/hostd", "1", "turbo,netgo,osusergo"}, {"hostd/pam", "turbo/hostd-pam", "1", ""},
+	} {
+		cmd := exec.Command("go", "build", "-tags", b.tags, "-o", filepath.Join(dir, b.out), "../../"+b.name)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED="+b.cgo)
 		if text, err := cmd.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", name, err, text)
+			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", b.out, err, text)
 			return 1
 		}
 	}
-	binaries = rig.Binaries(dir)
+	binaries, turbo = rig.Binaries(dir), rig.Binaries(filepath.Join(dir, "turbo"))
 	return m.Run()
 }

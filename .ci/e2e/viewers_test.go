@@ -36,6 +36,15 @@ func TestTigerVNC(t *testing.T) {
 	takeTheHelm(w, w.Furnish(), w.TigerVNC(""), "helm ÄΩ€中")
 }
 
+// hostd as packages have it: a program with cgo, which gets rid of its privileges in another way.
+func TestTurbo(t *testing.T) {
+	w := NewWorld(t, Options{Turbo: true})
+	takeTheHelm(w, w.Furnish(), w.TigerVNC(""), "helm ÄΩ€中")
+	if got := procStatus(t, w.hostPart("net"))["NoNewPrivs"]; got != "1" {
+		t.Errorf("hostd-net: NoNewPrivs is %s", got)
+	}
+}
+
 // Remmina at each of its qualities: JPEG that becomes exact once the screen rests, and, at the best, zlib alone.
 func TestRemmina(t *testing.T) {
 	w := NewWorld(t, Options{Time: 6 * time.Minute})

@@ -38,6 +38,7 @@ type Options struct {
 	Host   string        // more of hostd.toml; sections [display], [login] and [net] are there already
 	Login  string        // more of its section [login]
 	Seat   string        // display that hostd shows instead of Desk, as in ":90"; it need not be there yet. "virtual": one that hostd makes
+	Turbo  bool          // hostd is one with libjpeg-turbo, as in packages
 	Time   time.Duration // for the whole test; 0 is three minutes
 }
 
@@ -64,8 +65,8 @@ type World struct {
 	captures int // of networks
 }
 
-// binaries are built once, by TestMain, and not changed afterwards.
-var binaries rig.Binaries
+// binaries are built once, by TestMain, and not changed afterwards. turbo has a hostd with libjpeg-turbo.
+var binaries, turbo rig.Binaries
 
 // NewWorld starts everything and returns when the computer is online. The test's end takes it away again.
 func NewWorld(t *testing.T, o Options) *World {
@@ -192,7 +193,11 @@ access_account = %q
 user = %q
 `, w.file("hostd"), source, o.Size, xauthority, w.Owner.Name, o.Login, w.NetUser.Name)
 	w.Check(os.WriteFile(w.file("hostd.toml"), []byte(config+o.Host), 0o644))
-	w.Hostd = w.Set.Host(binaries, w.file("hostd.toml"), w.log("hostd"))
+	from := binaries
+	if o.Turbo {
+		from = turbo
+	}
+	w.Hostd = w.Set.Host(from, w.file("hostd.toml"), w.log("hostd"))
 	w.Hostd.Network = w.Net.Name("host")
 	w.RestartHost()
 	w.Check(rig.Enrol(w.Ctx, w.Relayd, w.Hostd, Account, Computer))

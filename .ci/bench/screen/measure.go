@@ -34,7 +34,7 @@ func (f *figures) String() string {
 // Times of a measurement.
 const (
 	warmUp   = 1500 * time.Millisecond // of a server under load before it counts
-	restTime = 6 * time.Second         // until a picture must be exact
+	restTime = 3 * time.Second         // until a picture must be exact
 	snaps    = 4                       // pictures looked at under load
 )
 

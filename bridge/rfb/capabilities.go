@@ -99,6 +99,14 @@ func ParseEncodings(list []int32) Capabilities {
 	return c
 }
 
+// AppendLED appends the state of the lock keys the way that the viewer knows, which must be one: scroll 1, num 2, caps 4.
+func (c Capabilities) AppendLED(dst []byte, state uint8) []byte {
+	if c.QEMULED {
+		return AppendQEMULED(dst, state)
+	}
+	return AppendVMwareLED(dst, state)
+}
+
 // Optional is what a Reader must accept from a viewer of these capabilities, when the server announces all it can.
 func (c Capabilities) Optional() Optional {
 	var o Optional

@@ -34,6 +34,7 @@ type desk struct {
 	cursor  frame.Cursor
 	shape   uint32 // counts cursors
 	pointer image.Point
+	locks   uint8 // of the lock keys, with locksKnown once they are
 
 	recent  [2]frame.Region // what has changed since the last beat of settle, and between that and the one before
 	settle  *time.Timer
@@ -170,6 +171,35 @@ func (d *desk) setPointer(p *picture, at image.Point) {
 		if v.draws.Load() {
 			v.wakeUp()
 		}
+	}
+}
+
+// locksKnown beside the state of the lock keys says that there is one.
+const locksKnown = 0x80
+
+// setLocks takes in the state of the lock keys.
+func (d *desk) setLocks(p *picture, state uint8) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.picture == p && d.locks != state|locksKnown {
+		d.locks = state | locksKnown
+		d.wakeAll()
+	}
+}
+
+// lockState is the state of the lock keys with locksKnown; 0: not known yet.
+func (d *desk) lockState() uint8 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.locks
+}
+
+// ring rings the bell of who controls.
+func (d *desk) ring(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, v := range d.viewers {
+		v.ring(now)
 	}
 }
 

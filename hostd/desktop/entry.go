@@ -277,7 +277,7 @@ func (s *session) serve(ctx context.Context) error {
 	s.conn.SetDeadline(time.Time{})
 	s.view = newViewer(s.conn, w.Size, s.srv.cache, s.srv.painter)
 	s.view.ask = s.resize
-	s.view.control = &s.epoch
+	s.view.control, s.view.allow = &s.epoch, s.in.Allow
 	s.srv.stats.viewers.Add(1)
 	defer s.srv.stats.viewers.Add(-1)
 	defer s.view.show(&scene{})

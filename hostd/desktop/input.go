@@ -76,7 +76,7 @@ type reader struct {
 // readLoop takes in what the client sends, until its end.
 func (s *session) readLoop(ctx context.Context) error {
 	r := &reader{
-		s: s, ctx: ctx, in: rfb.NewReader(&begins{s}), limit: rate.NewLimiter(inputRate, inputBurst), asks: rate.NewLimiter(answerRate, answerRate),
+		s: s, ctx: ctx, in: s.in, limit: rate.NewLimiter(inputRate, inputBurst), asks: rate.NewLimiter(answerRate, answerRate),
 		clips: rate.NewLimiter(clipRate, clipRate), packet: make([]byte, 0, 64), clip: make([]byte, 0, form.MaxField),
 	}
 	defer func() { clear(r.clip[:cap(r.clip)]) }()

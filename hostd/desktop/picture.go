@@ -166,6 +166,13 @@ func (p *picture) receiveLoop() error {
 			if at, err = ipc.ParsePointer(packet); err == nil {
 				p.desk.setPointer(p, image.Pt(int(at.X), int(at.Y)))
 			}
+		case ipc.TypeLocks:
+			if len(packet) != 2 {
+				return ipc.ErrMalformed
+			}
+			p.desk.setLocks(p, packet[1]&7)
+		case ipc.TypeBell:
+			p.desk.ring(time.Now())
 		default:
 			err = ipc.ErrMalformed
 		}

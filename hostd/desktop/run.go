@@ -224,6 +224,7 @@ func (s *server) newSession(account string, role ipc.Role, e2e bool) (*session, 
 	if s.lease.Holder == "" {
 		se.lease.Holder, se.lease.Since = s.welcome.Holder, s.welcome.Since
 	}
+	se.in = rfb.NewReader(&begins{se})
 	se.form.Code, se.form.Left = s.welcome.CodeFirst, -1
 	s.sessions[se.number] = se
 	return se, nil

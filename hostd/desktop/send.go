@@ -26,6 +26,7 @@ type sender struct {
 	arrow    frame.Cursor
 	ground   frame.Image // the background, as wide as the picture
 	said     said
+	knows    rfb.Optional    // what has been announced by rectangles
 	seen     [1]frame.Screen // the only one that the client sees
 	laidOut  laidOut         // what the client was told last; its Screens are nil before
 
@@ -97,12 +98,13 @@ func (s *sender) encodeSlice(i int) {
 	sl.encoding = t.cache.encode(t.picture, t.picture.sequence, t.at, &sl.part, t.params, t.desk, &sl.rects)
 }
 
-// said is what the client was told of cursor and name.
+// said is what the client was told of cursor, name and lock keys.
 type said struct {
 	cursor bool
 	desk   *desk // whose cursor; nil: the arrow
 	shape  uint32
 	title  string
+	locks  uint8 // with locksKnown
 }
 
 // An update is one FramebufferUpdate in the making.
@@ -276,7 +278,7 @@ func (v *viewer) write(b []byte) error {
 	return v.out.Flush()
 }
 
-// announce appends what the client has to be told of cursor and name.
+// announce appends what the client has to be told of cursor, name, lock keys and what it may send.
 func (v *viewer) announce(u *update) {
 	s := &v.send
 	var now said
@@ -300,7 +302,26 @@ func (v *viewer) announce(u *update) {
 		s.first.Bytes = rfb.AppendDesktopName(s.first.Bytes, now.title)
 		s.first.Count++
 	}
+	now.locks = s.said.locks
+	if now.desk != nil && (u.caps.QEMULED || u.caps.VMwareLED) {
+		if now.locks = now.desk.lockState(); now.locks != s.said.locks {
+			s.first.Bytes = u.caps.AppendLED(s.first.Bytes, now.locks&^locksKnown)
+			s.first.Count++
+		}
+	}
 	s.said = now
+	for _, a := range [...]struct {
+		has      bool
+		allow    rfb.Optional
+		encoding int32
+	}{{u.caps.QEMUKey, rfb.AllowQEMUKeys, rfb.PseudoQEMUKey}, {u.caps.ExtendedMouse, rfb.AllowExtendedMouse, rfb.PseudoExtendedMouse}} {
+		if a.has && s.knows&a.allow == 0 {
+			s.knows |= a.allow
+			v.allow(a.allow)
+			s.first.Bytes = rfb.AppendAnnounce(s.first.Bytes, a.encoding)
+			s.first.Count++
+		}
+	}
 }
 
 // finish writes the update, unless it is empty.

@@ -10,6 +10,7 @@ import (
 	"github.com/helmline/helmline/bridge/form"
 	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/bridge/rfb"
 	"github.com/helmline/helmline/hostd/ipc"
 )
 
@@ -47,6 +48,7 @@ type session struct {
 	e2e     bool   // RFB's security is with this computer
 	passes  bool   // the relay can read it; set before it is served
 	conn    net.Conn
+	in      *rfb.Reader
 	at      uint32 // desktop it was last attached to; guarded by srv.mu
 	view    *viewer
 

@@ -22,6 +22,7 @@ const (
 	smallChange  = 1 << 16                // pixels
 	fullTime     = 100 * time.Millisecond // between two updates that are not incremental
 	writePiece   = 64 << 10               // bytes written at once
+	bellPause    = 200 * time.Millisecond // between two bells; those between are not heard
 	maxReplies   = 16 << 10               // bytes of answers that wait
 	writeTimeout = 30 * time.Second       // for one such piece
 )
@@ -55,7 +56,8 @@ type viewer struct {
 	coarse atomic.Bool // something was sent with losses
 	draws  atomic.Bool // the desktop's cursor is drawn into the picture
 
-	control *atomic.Uint64 // the session's epoch
+	control *atomic.Uint64     // the session's epoch
+	allow   func(rfb.Optional) // has the session's reader take messages, when they are announced
 
 	mu        sync.Mutex // guards what follows
 	size      image.Point
@@ -83,6 +85,7 @@ type viewer struct {
 	flow      flow
 	relayouts relayouts
 	clip      clip
+	rang      time.Time // the bell, last
 
 	send sender // owned by sendLoop
 }
@@ -91,7 +94,7 @@ type viewer struct {
 func newViewer(conn net.Conn, size image.Point, c *cache, painter *form.Painter) *viewer {
 	v := &viewer{
 		cache: c, painter: painter, wake: make(chan struct{}, 1), size: size,
-		format: rfb.Native, caps: rfb.ParseEncodings(nil), scene: &scene{}, control: new(atomic.Uint64),
+		format: rfb.Native, caps: rfb.ParseEncodings(nil), scene: &scene{}, control: new(atomic.Uint64), allow: func(rfb.Optional) {},
 	}
 	v.pieces = &pieces{conn: conn, stats: c.stats}
 	v.out = bufio.NewWriterSize(v.pieces, 16<<10)
@@ -203,6 +206,19 @@ func (v *viewer) hide() {
 	}
 }
 
+// ring rings the client's bell if it is the one in control.
+func (v *viewer) ring(now time.Time) {
+	v.mu.Lock()
+	due := v.scene.owner && now.Sub(v.rang) >= bellPause
+	if due {
+		v.rang = now
+	}
+	v.mu.Unlock()
+	if due {
+		v.reply(rfb.AppendBell(nil)) // a client that does not read hears nothing
+	}
+}
+
 // bounds is the size of the client's picture.
 func (v *viewer) bounds() image.Point {
 	v.mu.Lock()
@@ -237,20 +253,16 @@ func (v *viewer) setEncodings(list []int32) rfb.Optional {
 	defer v.mu.Unlock()
 	v.caps = rfb.ParseEncodings(list)
 	v.anew = true
+	v.wakeUp()
 	if v.caps.Fence && !v.fences {
 		v.fences = true
 		v.replies = rfb.AppendFence(v.replies, rfb.FenceRequest, fenceHello)
-		v.wakeUp()
 	}
 	if v.caps.Fence && v.caps.ContinuousUpdates && !v.ends {
 		v.ends = true
 		v.replies = rfb.AppendEndOfCU(v.replies)
-		v.wakeUp()
 	}
-	if v.caps.ExtendedClipboard {
-		v.clip.caps = true // each time
-		v.wakeUp()
-	}
+	v.clip.caps = v.caps.ExtendedClipboard // each time
 	return v.caps.Optional() & (rfb.AllowFence | rfb.AllowContinuousUpdates | rfb.AllowDesktopSize | rfb.AllowClipboard)
 }
 

@@ -29,9 +29,14 @@ type Injector struct {
 	root xproto.Window
 	xkb  xkb
 
+	lights [3]xproto.Atom // names of those of the lock keys, in the order of bits in their state
+	told   int            // state of the lock keys that Locks gave last; -1: none
+	lit    atomic.Bool    // the state may have changed
+
 	stale   atomic.Bool // keyboard or button map have changed
 	changes changes
 	keys    *keymap
+	evdev   bool // scan codes are known by their number
 	index   index
 	spare   spares
 	held    []holding // in the order they were pressed
@@ -44,7 +49,8 @@ type Injector struct {
 
 // A holding is a key that is down.
 type holding struct {
-	sym     uint32 // canonical
+	sym     uint32 // canonical; 0: none
+	scan    uint32 // 0: none
 	code    byte
 	repeats bool // when it is let go
 }
@@ -55,7 +61,15 @@ func New(x *xgb.Conn, root xproto.Window) (*Injector, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &Injector{x: x, root: root, xkb: k}
+	in := &Injector{x: x, root: root, xkb: k, told: -1}
+	for i, name := range [...]string{"Scroll Lock", "Num Lock", "Caps Lock"} {
+		r, err := xproto.InternAtom(x, false, uint16(len(name)), name).Reply()
+		if err != nil {
+			return nil, err
+		}
+		in.lights[i] = r.Atom
+	}
+	in.lit.Store(true)
 	in.stale.Store(true)
 	k.watch()
 	in.spare.adopt(x, root)
@@ -110,17 +124,56 @@ func (in *Injector) repeat(code byte, on bool) {
 	xproto.ChangeKeyboardControl(in.x, xproto.KbKey|xproto.KbAutoRepeatMode, []uint32{uint32(code), mode})
 }
 
+// What an event may mean for others.
+type What uint8
+
+// Kinds of What.
+const (
+	Nothing What = iota
+	Locked       // Locks may give another state
+	Rang         // the bell
+)
+
 // Event looks at an event of the X server. It does not wait.
-func (in *Injector) Event(e []byte) {
+func (in *Injector) Event(e []byte) What {
 	const mappingNotify = 34
 	switch e[0] & 0x7f {
 	case in.xkb.first:
-		in.changes.add(uint16(e[2]) | uint16(e[3])<<8)
+		switch e[1] {
+		case xkbNewKeyboardNotify, xkbMapNotify:
+			in.changes.add(uint16(e[2]) | uint16(e[3])<<8)
+		case xkbLightNotify:
+			in.lit.Store(true)
+			return Locked
+		case xkbBellNotify:
+			return Rang
+		}
 	case mappingNotify:
 		if e[4] == xproto.MappingPointer {
 			in.stale.Store(true)
 		}
 	}
+	return Nothing
+}
+
+// Locks gives the state of the lock keys, by their lights, when it has changed since the last call: Scroll Lock 1, Num Lock 2, Caps
+// Lock 4.
+func (in *Injector) Locks() (state uint8, changed bool) {
+	if !in.lit.Swap(false) {
+		return 0, false
+	}
+	for i, name := range in.lights {
+		on, err := in.xkb.light(name)
+		if err != nil {
+			return 0, false
+		}
+		if on {
+			state |= 1 << i
+		}
+	}
+	changed = int(state) != in.told
+	in.told = int(state)
+	return state, changed
 }
 
 // changes are the numbers of the last requests of ours that the X server had seen when the keyboard map changed: one
@@ -160,6 +213,10 @@ func (in *Injector) refresh() error {
 		in.stale.Store(true)
 		return err
 	}
+	if in.evdev, err = in.xkb.named(); err != nil {
+		in.stale.Store(true)
+		return err
+	}
 	in.keys, in.index = m, m.index()
 	in.spare.fit(m)
 	control, err := xproto.GetKeyboardControl(in.x).Reply()
@@ -187,20 +244,23 @@ func (in *Injector) refresh() error {
 	return nil
 }
 
-// Key presses or releases the key of a keysym. A keysym that is pressed again while it is down repeats; one that no key
-// has is bound to a spare key if it can be typed at all, else ignored. It does nothing and says how long to wait where
-// that key cannot be bound yet: then it is to be called again.
-func (in *Injector) Key(sym uint32, down bool) (wait time.Duration) {
-	sym = canonical(sym)
+// Key presses or releases a key. What counts is the keysym: programs get that symbol. The scan code, 0 where it is not known, says
+// which key is meant where several have it, stands for a keysym that is 0 or that the display cannot have, and names the key that is
+// let go. A key that is pressed again while it is down repeats; a keysym that no key has is bound to a spare key if it can be typed at
+// all, else ignored. Key does nothing and says how long to wait where that key cannot be bound yet: then it is to be called again.
+func (in *Injector) Key(sym, scan uint32, down bool) (wait time.Duration) {
+	if sym = canonical(sym); sym == symVoid {
+		sym = 0
+	}
 	if !down {
-		in.up(sym)
+		in.up(sym, scan)
 		return 0
 	}
-	if sym == 0 || sym == symVoid || in.refresh() != nil {
+	if sym == 0 && scan == 0 || in.refresh() != nil {
 		return 0
 	}
-	if i := in.holds(sym); i >= 0 {
-		if modifier(sym) {
+	if i := in.holds(sym, scan); i >= 0 {
+		if modifier(sym) || in.keys.keys[in.held[i].code].mods != 0 {
 			return 0
 		}
 		in.lift(i)
@@ -212,7 +272,7 @@ func (in *Injector) Key(sym uint32, down bool) (wait time.Duration) {
 	if err != nil {
 		return 0
 	}
-	p, wait, ok := in.look(sym, s)
+	p, wait, ok := in.look(sym, in.keycode(scan), s)
 	if !ok {
 		return wait
 	}
@@ -220,7 +280,7 @@ func (in *Injector) Key(sym uint32, down bool) (wait time.Duration) {
 		in.lift(i)
 	}
 	in.press(p, s)
-	h := holding{sym, p.code, in.repeats[p.code/8]>>(p.code%8)&1 != 0}
+	h := holding{sym, scan, p.code, in.repeats[p.code/8]>>(p.code%8)&1 != 0}
 	in.held = append(in.held, h)
 	if h.repeats {
 		in.repeat(p.code, false)
@@ -228,9 +288,25 @@ func (in *Injector) Key(sym uint32, down bool) (wait time.Duration) {
 	return 0
 }
 
-// look finds how to type a symbol, or says how long to wait until it can.
-func (in *Injector) look(sym uint32, s state) (p plan, wait time.Duration, ok bool) {
-	held := in.modifiers()
+// keycode is the key of a scan code, 0 where there is none with a symbol.
+func (in *Injector) keycode(scan uint32) byte {
+	if code := keycode(scan); in.evdev && code != 0 && in.keys.keys[code].groups > 0 {
+		return code
+	}
+	return 0
+}
+
+// look finds how to type a symbol, by the key that is meant if that has it, or says how long to wait until it can.
+func (in *Injector) look(sym uint32, key byte, s state) (p plan, wait time.Duration, ok bool) {
+	held, meant := in.modifiers(), plan{place: place{code: key}, mods: s.mods(), group: -1}
+	if sym == 0 {
+		return meant, 0, key != 0
+	}
+	if key != 0 {
+		if p, ok := in.keys.find(sym, on(key, in.index[sym]), s, held); ok && p.group < 0 {
+			return p, 0, true
+		}
+	}
 	if code, ok := in.spare.find(sym); ok {
 		return spareplan(sym, code, s), 0, true
 	}
@@ -245,7 +321,7 @@ func (in *Injector) look(sym uint32, s state) (p plan, wait time.Duration, ok bo
 		}
 	}
 	if !bindable(sym) {
-		return plan{}, 0, false
+		return meant, 0, key != 0
 	}
 	code, wait, ok := in.spare.bind(in.x, sym, in.codes())
 	if !ok {
@@ -292,9 +368,9 @@ func (in *Injector) press(p plan, s state) {
 	}
 }
 
-// up releases what was pressed for a symbol. A viewer that let go of Shift first may name another symbol of the key.
-func (in *Injector) up(sym uint32) {
-	i := in.holds(sym)
+// up releases what was pressed for a symbol or a scan code. A viewer that let go of Shift first may name another symbol of the key.
+func (in *Injector) up(sym, scan uint32) {
+	i := in.holds(sym, scan)
 	if i < 0 {
 		i = slices.IndexFunc(in.held, func(h holding) bool {
 			return slices.ContainsFunc(in.index[sym], func(p place) bool { return p.code == h.code })
@@ -315,9 +391,14 @@ func (in *Injector) lift(i int) {
 	in.held = slices.Delete(in.held, i, i+1)
 }
 
-// holds is where in held a symbol is, -1: nowhere.
-func (in *Injector) holds(sym uint32) int {
-	return slices.IndexFunc(in.held, func(h holding) bool { return h.sym == sym })
+// holds is where in held a key is, by its scan code or its symbol, -1: nowhere. The symbol does not count where it is another key's.
+func (in *Injector) holds(sym, scan uint32) int {
+	return slices.IndexFunc(in.held, func(h holding) bool {
+		if scan != 0 && h.scan != 0 {
+			return h.scan == scan
+		}
+		return sym != 0 && h.sym == sym
+	})
 }
 
 // codes lists the keys that are down.

@@ -1,5 +1,7 @@
 package input
 
+import "slices"
+
 // lockMask is the modifier of Caps Lock.
 const (
 	shiftMask = 1 << 0
@@ -71,6 +73,19 @@ type place struct {
 
 // An index finds the places of symbols. Symbols that stand for the same character share their places.
 type index map[uint32][]place
+
+// on are those of a symbol's places that are on one key: they stand together.
+func on(code byte, places []place) []place {
+	from := slices.IndexFunc(places, func(p place) bool { return p.code == code })
+	if from < 0 {
+		return nil
+	}
+	to := from
+	for to < len(places) && places[to].code == code {
+		to++
+	}
+	return places[from:to]
+}
 
 func (m *keymap) index() index {
 	x := index{}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jezek/xgb"
 	"github.com/jezek/xgb/xproto"
@@ -17,11 +18,15 @@ const (
 	xkbGetState       = 4
 	xkbLatchLockState = 5
 	xkbGetMap         = 8
+	xkbGetNamedLight  = 15 // GetNamedIndicator
+	xkbGetNames       = 17
 
 	xkbCoreKeyboard = 0x100 // the keyboard that everybody types on
 
 	xkbNewKeyboardNotify = 0 // events
 	xkbMapNotify         = 1
+	xkbLightNotify       = 4 // IndicatorStateNotify
+	xkbBellNotify        = 8
 
 	xkbKeyTypes    = 1 << 0 // parts of a map
 	xkbKeySyms     = 1 << 1
@@ -76,10 +81,31 @@ func (k xkb) tell(minor byte, body ...byte) {
 	k.x.NewRequest(k.request(minor, body), k.x.NewCookie(false, false))
 }
 
-// watch asks for an event when the map changes.
+// watch asks for an event when the map or a light changes, and when the bell rings.
 func (k xkb) watch() {
-	const which = 1<<xkbNewKeyboardNotify | 1<<xkbMapNotify
-	k.tell(xkbSelectEvents, xkbCoreKeyboard&0xff, xkbCoreKeyboard>>8, which, 0, 0, 0, 1<<xkbNewKeyboardNotify, 0, 0xff, 0, 0xff, 0)
+	const all = 1<<xkbNewKeyboardNotify | 1<<xkbLightNotify | 1<<xkbBellNotify
+	const which = all | 1<<xkbMapNotify
+	k.tell(xkbSelectEvents, xkbCoreKeyboard&0xff, xkbCoreKeyboard>>8, which&0xff, which>>8, 0, 0, all&0xff, all>>8, 0xff, 0, 0xff, 0)
+}
+
+// named says whether the keyboard's keys have the numbers that Linux gives them.
+func (k xkb) named() (bool, error) {
+	b, err := k.ask(xkbGetNames, xkbCoreKeyboard&0xff, xkbCoreKeyboard>>8, 0, 0, 1, 0, 0, 0) // of the keycodes
+	if err != nil || len(b) < 36 {
+		return false, err
+	}
+	r, err := xproto.GetAtomName(k.x, xproto.Atom(binary.LittleEndian.Uint32(b[32:]))).Reply()
+	return err == nil && strings.HasPrefix(r.Name, "evdev"), err
+}
+
+// light says whether a light of the keyboard is on.
+func (k xkb) light(name xproto.Atom) (bool, error) {
+	body := []byte{xkbCoreKeyboard & 0xff, xkbCoreKeyboard >> 8, 0, 3, 0, 4, 0, 0} // of the default class, of the default number
+	b, err := k.ask(xkbGetNamedLight, binary.LittleEndian.AppendUint32(body, uint32(name))...)
+	if err != nil {
+		return false, err
+	}
+	return b[12] != 0 && b[13] != 0, nil // there is one, and it is on
 }
 
 // A state is what modifiers and group the keyboard has.

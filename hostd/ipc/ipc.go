@@ -84,6 +84,8 @@ const (
 	TypeFrame                     // worker → hostd-net: Frame, binary
 	TypeCursor                    // worker → hostd-net: frame.Cursor, binary
 	TypePointer                   // worker → hostd-net: Pointer, binary: where the pointer is now
+	TypeLocks                     // worker → hostd-net: one byte, the state of the lock keys: Scroll Lock 1, Num Lock 2, Caps Lock 4
+	TypeBell                      // worker → hostd-net: the bell rings; no body
 	TypeLayout                    // worker → hostd-net: Layout, binary: before the first Frame, and when it is another
 )
 

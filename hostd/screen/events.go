@@ -27,7 +27,9 @@ type pending struct {
 	quiet   bool // pointer moves do not wake
 	what    happened
 	windows windows
-	foreign func(e []byte) // gets the events that are not the screen's
+	locks   uint8                      // state of the lock keys, once known
+	lit     bool                       // it is
+	foreign func(e []byte) (rang bool) // gets the events that are not the screen's; rang: the bell
 }
 
 // happened is what may happen on a display.
@@ -36,13 +38,15 @@ type happened struct {
 	sequence uint16 // of the last damage event: the last request the server had seen
 	cursor   bool   // the pointer has another shape
 	moved    bool   // the pointer has moved
+	locked   bool   // the lock keys have another state
+	rang     bool   // the bell has
 	relaid   bool   // size or screens may be others
 }
 
 func newPending() *pending { return &pending{wake: make(chan struct{}, 1)} }
 
 // begin makes the events of d known; before it none is taken.
-func (p *pending) begin(d *display, foreign func([]byte)) {
+func (p *pending) begin(d *display, foreign func([]byte) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.root, p.first, p.major, p.foreign, p.ready = uint32(d.root), d.first, d.major, foreign, true
@@ -71,17 +75,34 @@ func (p *pending) event(e []byte) {
 		wake = !p.what.moved && !p.quiet
 		p.what.moved = !p.quiet
 	default:
-		wake = false
-		if p.foreign != nil {
-			p.foreign(e)
-		}
+		wake = p.foreign != nil && p.foreign(e)
+		p.what.rang = p.what.rang || wake
 	}
 	if wake {
-		select {
-		case p.wake <- struct{}{}:
-		default:
-		}
+		p.rouse()
 	}
+}
+
+func (p *pending) rouse() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// setLocks takes in the state of the lock keys.
+func (p *pending) setLocks(state uint8) {
+	p.mu.Lock()
+	p.locks, p.lit, p.what.locked = state, true, true
+	p.mu.Unlock()
+	p.rouse()
+}
+
+// lockState is that of the lock keys, if it is known yet.
+func (p *pending) lockState() (state uint8, known bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.locks, p.lit
 }
 
 // take gives what has happened since the last call.

@@ -12,8 +12,9 @@ const maxWaiting = 4096
 
 // A keyboard, with its pointer, is what input.Injector is.
 type keyboard interface {
-	Key(sym uint32, down bool) (wait time.Duration)
+	Key(sym, scan uint32, down bool) (wait time.Duration)
 	Pointer(mask uint16, x, y int)
+	Locks() (state uint8, changed bool)
 	Release()
 	Close()
 }
@@ -28,6 +29,7 @@ type hands struct {
 	released func() error  // tells that all keys are up
 	still    func() error  // is asked before each event; an error is the end
 	paste    func()        // does kindPaste
+	locked   func(uint8)   // gets the state of the lock keys when nothing is to be injected: in between it may be another for a moment
 	wake     chan struct{} // holds one when there is something to do
 
 	mu      sync.Mutex
@@ -36,8 +38,8 @@ type hands struct {
 	release int // Releases not answered yet
 }
 
-func newHands(keys keyboard, released, still func() error, paste func()) *hands {
-	return &hands{keys: keys, released: released, still: still, paste: paste, wake: make(chan struct{}, 1)}
+func newHands(keys keyboard, released, still func() error, paste func(), locked func(uint8)) *hands {
+	return &hands{keys: keys, released: released, still: still, paste: paste, locked: locked, wake: make(chan struct{}, 1)}
 }
 
 // add takes one event. Where too many wait, it is dropped unless it lets something go; of moves that wait only the last
@@ -118,6 +120,9 @@ func (h *hands) work(stop <-chan struct{}) error {
 				}
 			}
 		default:
+			if state, changed := h.keys.Locks(); changed {
+				h.locked(state)
+			}
 			select {
 			case <-h.wake:
 			case <-stop:
@@ -135,7 +140,7 @@ func (h *hands) inject(in ipc.Input, stop <-chan struct{}) {
 	case kindPaste:
 		h.paste()
 	case ipc.InputKey:
-		for wait := h.keys.Key(in.A, in.B != 0); wait > 0; wait = h.keys.Key(in.A, in.B != 0) {
+		for wait := h.keys.Key(in.A, in.C, in.B != 0); wait > 0; wait = h.keys.Key(in.A, in.C, in.B != 0) {
 			if !h.rest(wait, stop) {
 				return
 			}

@@ -16,7 +16,7 @@ type fakeKeyboard struct {
 	rested bool
 }
 
-func (k *fakeKeyboard) Key(sym uint32, down bool) time.Duration {
+func (k *fakeKeyboard) Key(sym, _ uint32, down bool) time.Duration {
 	if sym == 'w' && down && !k.rested {
 		k.rested = true
 		return time.Second
@@ -30,6 +30,7 @@ func (k *fakeKeyboard) Key(sym uint32, down bool) time.Duration {
 }
 
 func (k *fakeKeyboard) Pointer(mask uint16, x, y int) { fmt.Fprintf(k, "%d@%d,%d ", mask, x, y) }
+func (k *fakeKeyboard) Locks() (uint8, bool)          { return 0, false }
 func (k *fakeKeyboard) Release()                      { k.WriteString("release ") }
 func (k *fakeKeyboard) Close()                        { k.WriteString("close") }
 
@@ -101,7 +102,7 @@ func TestHands(t *testing.T) {
 				h := newHands(k, func() error {
 					k.WriteString("told ")
 					return nil
-				}, func() error { return nil }, func() { k.WriteString("paste ") })
+				}, func() error { return nil }, func() { k.WriteString("paste ") }, nil)
 				stop, done := make(chan struct{}), make(chan error)
 				go func() { done <- h.work(stop) }()
 				synctest.Wait()
@@ -124,7 +125,7 @@ func TestHands(t *testing.T) {
 
 // What waits is bounded; what lets go is dropped last.
 func TestHandsBound(t *testing.T) {
-	h := newHands(&fakeKeyboard{}, nil, nil, nil)
+	h := newHands(&fakeKeyboard{}, nil, nil, nil, nil)
 	for range 3 * maxWaiting {
 		h.add(press('a', true))
 	}

@@ -32,6 +32,7 @@ type viewing struct {
 	cursorTime  time.Time // of the last one
 	at          image.Point
 	pointerTold bool
+	locksTold   int // -1: no state yet
 	moving      time.Time // the pointer has moved last
 	raw         bool      // the server tells of moves
 	timer       *time.Timer
@@ -102,7 +103,7 @@ func (v *viewing) drop() {
 // install starts to serve a new memory: shape and place of the pointer first, and all of the picture waits to be asked for.
 func (v *viewing) install(p *picture) error {
 	v.drop()
-	v.pic, v.fresh, v.told, v.pointerTold = p, true, false, false
+	v.pic, v.fresh, v.told, v.pointerTold, v.locksTold = p, true, false, false, -1
 	if p.img.Rect.Max != v.d.size {
 		return nil // another will come for the size that hostd has been told since
 	}
@@ -119,6 +120,7 @@ func (v *viewing) install(p *picture) error {
 	if err := v.point(); err != nil {
 		return err
 	}
+	v.locks()
 	v.damaged()
 	v.pending.ignoreMoves(false)
 	v.schedule()
@@ -141,6 +143,14 @@ func (v *viewing) damaged() {
 	}
 }
 
+// locks sends the state of the lock keys if it is another.
+func (v *viewing) locks() {
+	if state, known := v.pending.lockState(); known && int(state) != v.locksTold {
+		v.locksTold = int(state)
+		v.send(append(v.packet[:0], byte(ipc.TypeLocks), state))
+	}
+}
+
 // happened deals with what the X server said.
 func (v *viewing) happened(h happened) error {
 	if h.relaid {
@@ -153,6 +163,12 @@ func (v *viewing) happened(h happened) error {
 	}
 	if h.damaged {
 		v.damaged()
+	}
+	if h.locked {
+		v.locks()
+	}
+	if h.rang {
+		v.send(append(v.packet[:0], byte(ipc.TypeBell)))
 	}
 	v.cursorDue = v.cursorDue || h.cursor
 	if err := v.shapeDue(); err != nil {

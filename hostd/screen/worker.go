@@ -114,10 +114,16 @@ func openWorker(ctx context.Context, conn *ipc.Conn, start ipc.Start, log *slog.
 	if err != nil {
 		return nil, fmt.Errorf("display %s: %w", start.Display, err)
 	}
-	w.hands = newHands(keys, func() error { return conn.Send(ipc.TypeReleased, nil) }, w.greeter.still, w.clip.Own)
-	w.pending.begin(w.d, func(e []byte) {
-		keys.Event(e)
+	w.hands = newHands(keys, func() error { return conn.Send(ipc.TypeReleased, nil) }, w.greeter.still, w.clip.Own, w.pending.setLocks)
+	w.pending.begin(w.d, func(e []byte) (rang bool) {
 		w.clip.Event(e)
+		switch keys.Event(e) {
+		case input.Locked:
+			w.hands.nudge()
+		case input.Rang:
+			rang = true
+		}
+		return rang
 	})
 	return w, nil
 }

@@ -24,7 +24,9 @@ func (w *fakeWorker) say(t *testing.T, p ...byte) {
 func TestScanCodesAndManyButtons(t *testing.T) {
 	s, h := start(t, small)
 	c := view(t, s, alice, tunnel.RoleControl, rfbtest.Config{})
-	announced := func(c *rfbtest.Client) bool { return c.Announced(rfb.PseudoQEMUKey) && c.Announced(rfb.PseudoExtendedMouse) }
+	announced := func(c *rfbtest.Client) bool {
+		return c.Announced(rfb.PseudoQEMUKey) && c.Announced(rfb.PseudoExtendedMouse)
+	}
 	if err := c.WaitFor(announced, patience); err != nil {
 		t.Fatal(err)
 	}

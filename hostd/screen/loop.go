@@ -32,7 +32,7 @@ type viewing struct {
 	cursorTime  time.Time // of the last one
 	at          image.Point
 	pointerTold bool
-	locksTold   int // -1: no state yet
+	locksTold   int       // -1: no state yet
 	moving      time.Time // the pointer has moved last
 	raw         bool      // the server tells of moves
 	timer       *time.Timer

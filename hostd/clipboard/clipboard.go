@@ -36,9 +36,10 @@ type atoms struct {
 type Clipboard struct {
 	x      *xgb.Conn
 	root   xproto.Window
-	window xproto.Window // owner, and where texts are put that were asked for
+	xfixes byte          // its first event
+	once   sync.Once     // makes the two that follow
+	window xproto.Window // owner, and where texts are put that were asked for; 0: the display is gone
 	atoms  atoms
-	xfixes byte                    // its first event
 	tell   func(text []byte) error // says what was copied: UTF-8, lines ended by LF
 
 	events chan [32]byte
@@ -81,41 +82,52 @@ type transferKey struct {
 	property xproto.Atom
 }
 
-// New prepares the clipboard of a display. The connection must have XFIXES ready, whose first event is given, and hand every event
-// to Event. tell is called by Run.
-func New(x *xgb.Conn, root xproto.Window, xfixesFirst byte, tell func(text []byte) error) (*Clipboard, error) {
-	c := &Clipboard{
+// New makes the clipboard of a display, and does nothing there before the first Own or Listen: display managers end programs that have
+// windows on their log-on screen. The connection must have XFIXES ready, whose first event is given, and hand every event to Event. tell
+// is called by Run.
+func New(x *xgb.Conn, root xproto.Window, xfixesFirst byte, tell func(text []byte) error) *Clipboard {
+	return &Clipboard{
 		x: x, root: root, xfixes: xfixesFirst, tell: tell, events: make(chan [32]byte, maxEvents), wake: make(chan struct{}, 1),
 		owned: map[xproto.Atom]xproto.Timestamp{}, transfers: map[transferKey]*transfer{},
 	}
+}
+
+// open makes the window, once, and says whether there is one.
+func (c *Clipboard) open() bool {
+	c.once.Do(func() {
+		if c.prepare() != nil {
+			c.window = 0
+		}
+	})
+	return c.window != 0
+}
+
+func (c *Clipboard) prepare() error {
 	cookies := make([]xproto.InternAtomCookie, len(names))
 	for i, name := range names {
-		cookies[i] = xproto.InternAtom(x, false, uint16(len(name)), name)
+		cookies[i] = xproto.InternAtom(c.x, false, uint16(len(name)), name)
 	}
 	a := &c.atoms
 	for i, to := range []*xproto.Atom{&a.clipboard, &a.targets, &a.timestamp, &a.multiple, &a.incr, &a.pair, &a.text, &a.utf8, &a.plain, &a.property} {
 		r, err := cookies[i].Reply()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		*to = r.Atom
 	}
 	var err error
-	if c.window, err = xproto.NewWindowId(x); err != nil {
-		return nil, err
+	if c.window, err = xproto.NewWindowId(c.x); err != nil {
+		return err
 	}
-	err = xproto.CreateWindowChecked(x, 0, c.window, root, -1, -1, 1, 1, 0, xproto.WindowClassInputOnly, 0,
+	err = xproto.CreateWindowChecked(c.x, 0, c.window, c.root, -1, -1, 1, 1, 0, xproto.WindowClassInputOnly, 0,
 		xproto.CwEventMask, []uint32{xproto.EventMaskPropertyChange}).Check()
-	if err != nil {
-		return nil, err
-	}
 	const mask = xfixes.SelectionEventMaskSetSelectionOwner | xfixes.SelectionEventMaskSelectionWindowDestroy | xfixes.SelectionEventMaskSelectionClientClose
 	for _, s := range c.selections() {
-		if err := xfixes.SelectSelectionInputChecked(x, c.window, s, mask).Check(); err != nil {
-			return nil, err
+		if err == nil {
+			err = xfixes.SelectSelectionInputChecked(c.x, c.window, s, mask).Check()
 		}
 	}
-	return c, nil
+	return err
 }
 
 func (c *Clipboard) selections() [2]xproto.Atom {
@@ -154,6 +166,9 @@ func (c *Clipboard) Paste(text []byte) bool {
 
 // Own makes both selections that of the text that Paste took last. Requests that are made after it find them so.
 func (c *Clipboard) Own() {
+	if !c.open() {
+		return
+	}
 	for _, s := range c.selections() {
 		xproto.SetSelectionOwner(c.x, c.window, s, xproto.TimeCurrentTime)
 	}
@@ -238,7 +253,7 @@ func (c *Clipboard) tick(now time.Time) {
 
 // listensNow looks for what has been copied already.
 func (c *Clipboard) listensNow() {
-	if !c.listening() {
+	if !c.listening() || !c.open() {
 		c.newest, c.asking = 0, question{}
 		return
 	}
@@ -252,6 +267,9 @@ func (c *Clipboard) listensNow() {
 }
 
 func (c *Clipboard) event(e []byte) error {
+	if !c.open() {
+		return nil
+	}
 	le := binary.LittleEndian
 	atom := func(at int) xproto.Atom { return xproto.Atom(le.Uint32(e[at:])) }
 	switch e[0] & 0x7f {

@@ -137,13 +137,15 @@ func TestCopyOnTheDesktop(t *testing.T) {
 			}
 		}
 	}
+	before := owned()
 	x.copy(t, "primary", strings.Repeat("x", ipc.MaxClip+1)) // too long
+	until(t, "another owner", func() bool { return owned() != before && owned() != 0 })
 	x.copy(t, "primary", strings.Repeat("x", ipc.MaxClip))
 	if got := m.told(); len(got) != ipc.MaxClip {
 		t.Errorf("told %d bytes", len(got))
 	}
 	m.listen(false)
-	before := owned()
+	before = owned()
 	x.copy(t, "primary", "in private")
 	until(t, "another owner", func() bool { return owned() != before && owned() != 0 })
 	x.copy(t, "clipboard", "and this")

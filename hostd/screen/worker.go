@@ -108,12 +108,9 @@ func openWorker(ctx context.Context, conn *ipc.Conn, start ipc.Start, log *slog.
 	if err != nil {
 		return nil, fmt.Errorf("display %s: %w", start.Display, err)
 	}
-	w.clip, err = clipboard.New(w.d.x, w.d.root, w.d.first["XFIXES"], func(text []byte) error {
+	w.clip = clipboard.New(w.d.x, w.d.root, w.d.first["XFIXES"], func(text []byte) error {
 		return conn.SendPacket(ipc.Clip{Text: text}.AppendTo(nil, ipc.TypeCopy))
 	})
-	if err != nil {
-		return nil, fmt.Errorf("display %s: %w", start.Display, err)
-	}
 	w.hands = newHands(keys, func() error { return conn.Send(ipc.TypeReleased, nil) }, w.greeter.still, w.clip.Own, w.pending.setLocks)
 	w.pending.begin(w.d, func(e []byte) (rang bool) {
 		w.clip.Event(e)

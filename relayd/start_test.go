@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"log/slog"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -142,6 +144,35 @@ func TestDamagedKeysAreNotReplaced(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(path); string(b) != "garbage" {
 		t.Errorf("the file is %q", b)
+	}
+}
+
+// CVE-2011-1775, CVE-2020-26117: whoever trusts the relay's own certificate trusts no other of the relay.
+func TestCertificateIsNoAuthority(t *testing.T) {
+	pair, err := selfSigned("relay.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := tls.X509KeyPair(pair, pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"bank.example"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, other, p.Leaf, p.Leaf.PublicKey, p.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(p.Leaf)
+	if _, err := p.Leaf.Verify(x509.VerifyOptions{DNSName: "relay.example", Roots: roots}); err != nil {
+		t.Error(err)
+	}
+	if _, err := forged.Verify(x509.VerifyOptions{DNSName: "bank.example", Roots: roots}); err == nil {
+		t.Error("it is an authority")
 	}
 }
 

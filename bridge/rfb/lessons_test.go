@@ -14,7 +14,8 @@ import (
 )
 
 // Holes of other servers, and that each is none here. Further ones have tests of their own: CVE-2016-10207, a viewer that leaves within
-// TLS (TestCutTLS), and what a server can do to a viewer (rfbtest.TestHolesOfViewers).
+// TLS (TestCutTLS); what a server can do to a viewer (rfbtest.TestHolesOfViewers); what a viewer can do to hostd (desktop.TestHostileViewers);
+// CVE-2011-1775 and CVE-2020-26117 (desktop.TestCertificate); captured pictures that others can read (part.TestMemoryIsNobodyElses).
 func TestHolesOfServers(t *testing.T) {
 	refuses := func(in, err string, allow rfb.Optional) func(*testing.T) {
 		return func(t *testing.T) {

@@ -2,6 +2,7 @@ package desktop
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -326,5 +327,42 @@ func TestSilence(t *testing.T) {
 				t.Errorf("ended after %v: %v", time.Since(began), err)
 			}
 		})
+	})
+}
+
+// canned is a viewer that says what it would say anyway, and hears nothing.
+type canned struct {
+	net.Conn
+	io.Reader
+}
+
+func (c canned) Read(p []byte) (int, error)     { return c.Reader.Read(p) }
+func (canned) Write(p []byte) (int, error)      { return len(p), nil }
+func (canned) SetDeadline(time.Time) error      { return nil }
+func (canned) SetReadDeadline(time.Time) error  { return nil }
+func (canned) SetWriteDeadline(time.Time) error { return nil }
+func (canned) Close() error                     { return nil }
+
+// FuzzSecure lets a viewer say anything before it has logged in, a one-time code being live: nobody gets in by it.
+func FuzzSecure(f *testing.F) {
+	dir := f.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, RSAKeyFile), rsaPEM(), 0o600); err != nil {
+		f.Fatal(err)
+	}
+	cert, err1 := Certificate(dir)
+	key, err2 := RSAKey(dir)
+	if err := errors.Join(err1, err2); err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte("RFB 003.003\n0123456789abcdef\x01"), false)
+	f.Add([]byte("RFB 003.008\n\x020123456789abcdef\x01"), false)
+	f.Add([]byte("RFB 003.008\n\x13\x00\x02\x00\x00\x01\x05\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03"), true)
+	f.Add([]byte("RFB 003.008\n\x81\x00\x00\x04\x00"+strings.Repeat("\xff", 256)), true)
+	f.Fuzz(func(t *testing.T, in []byte, strict bool) {
+		s, se := lone(t)
+		s.tls, s.rsa, s.welcome.RequireE2E = rfb.ServerTLS(cert), key, strict
+		if minor, chosen, err := s.secure(t.Context(), canned{Reader: bytes.NewReader(in)}, se, "23456789", nil); err == nil {
+			t.Fatalf("let in by 3.%d, %v", minor, chosen)
+		}
 	})
 }

@@ -2,14 +2,17 @@ package desktop
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"io/fs"
+	"math/big"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -39,8 +42,18 @@ func TestCertificate(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if leaf.IsCA {
-		t.Error("whoever trusts it would trust other certificates of this computer")
+	// CVE-2011-1775, CVE-2020-26117: whoever trusts it trusts no other certificate of this computer.
+	other := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"bank.example"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, other, leaf, leaf.PublicKey, c.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := forged.Verify(x509.VerifyOptions{DNSName: "bank.example", Roots: roots}); err == nil || leaf.IsCA {
+		t.Error("it is an authority")
 	}
 	if fp := Fingerprint(c); len(fp) != 95 || strings.Count(fp, ":") != 31 {
 		t.Errorf("fingerprint %q", fp)

@@ -39,6 +39,11 @@ func Rune(sym uint32) rune {
 	case sym == 0xff80: // keypad
 		return ' '
 	}
+	return Legacy(sym)
+}
+
+// Legacy is the character of a keysym from before Unicode, Latin 2 to currency, 0 for none. Latin 1 stands for itself.
+func Legacy(sym uint32) rune {
 	i := sort.Search(len(legacy), func(i int) bool { return uint32(legacy[i].sym) >= sym })
 	if i < len(legacy) && uint32(legacy[i].sym) == sym {
 		return rune(legacy[i].char)

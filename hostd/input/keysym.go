@@ -1,8 +1,9 @@
 package input
 
 import (
-	"sort"
 	"unicode"
+
+	"github.com/helmline/helmline/bridge/form"
 )
 
 // Keysyms by name, as far as they are special. X11/keysymdef.h.
@@ -54,10 +55,7 @@ func char(sym uint32) rune {
 		}
 		return 0
 	case sym > 0xff && sym <= 0x20ff:
-		i := sort.Search(len(characters), func(i int) bool { return uint32(characters[i].keysym) >= sym })
-		if i < len(characters) && uint32(characters[i].keysym) == sym {
-			return rune(characters[i].char)
-		}
+		return form.Legacy(sym)
 	}
 	return 0
 }
@@ -101,9 +99,6 @@ func bindable(sym uint32) bool {
 		return false
 	case char(sym) > 0:
 		return true
-	case sym >= 0x100 && sym <= 0x20ff: // symbols without a character of their own
-		i := sort.Search(len(characters), func(i int) bool { return uint32(characters[i].keysym) >= sym })
-		return i < len(characters) && uint32(characters[i].keysym) == sym
 	}
 	return sym >= symDeadFirst && sym <= symDeadLast || sym >= 0xff08 && sym <= symLastFunction ||
 		sym >= symVendor+0x8fe01 && sym <= symVendor+0x8ffff || sym >= symVendor+0x81001 && sym <= symVendor+0x81fff

@@ -11,9 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/helmline/helmline/.ci/rig"
 	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/bridge/record"
+	"github.com/helmline/helmline/bridge/rfb/rfbtest"
 )
 
 // recordedPointer is the size of the pointer, which is in the picture of a recording.
@@ -115,16 +118,42 @@ func TestRecording(t *testing.T) {
 	dir := filepath.Join(w.Dir, "hostd-net", "recordings")
 	w.Check(os.Rename(dir, dir+".old"))
 	w.Check(os.WriteFile(dir, nil, 0o600))
+	c := w.watch()
+	w.ended(c)
+	if n := Count(c.Picture(), background); n > 0 {
+		t.Fatalf("%d pixels of a desktop that cannot be recorded", n)
+	}
+
+	// And who is in is shown out when the disk is full. That of this folder has 10 MiB more than recordings leave free.
+	w.Check(os.Remove(dir))
+	w.Check(os.Mkdir(dir, 0o700))
+	w.Check(unix.Mount("helmline-e2e", dir, "tmpfs", 0, "size=138m,mode=700"))
+	w.Set.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	w.Check(os.Chown(dir, w.NetUser.UID, w.NetUser.GID))
+	c = w.watch()
+	w.Check(c.WaitFor(func(c *rfbtest.Client) bool { return Count(c.Picture(), background) > 0 }, 20*time.Second))
+	w.Check(os.WriteFile(filepath.Join(dir, "full"), make([]byte, 20<<20), 0o600))
+	_, err = w.Desk.Output(w.Ctx, "xdotool", "type", "something to record")
+	w.Check(err)
+	w.ended(c)
+}
+
+// watch logs a watcher of our own in.
+func (w *World) watch() *rfbtest.Client {
+	w.T.Helper()
 	c, err := w.Client(Account, w.Password, "/watch")
 	w.Check(err)
-	defer c.Close()
+	w.T.Cleanup(c.Close)
 	w.Check(c.Type(w.Code + "\n"))
+	return c
+}
+
+// ended waits until the computer has ended a session.
+func (w *World) ended(c *rfbtest.Client) {
+	w.T.Helper()
 	select {
 	case <-c.Done():
 	case <-w.Ctx.Done():
-		t.Fatal("a session goes on that cannot be recorded")
-	}
-	if n := Count(c.Picture(), background); n > 0 {
-		t.Fatalf("%d pixels of a desktop that cannot be recorded", n)
+		w.T.Fatal("a session goes on that is not recorded")
 	}
 }

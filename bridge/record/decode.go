@@ -22,7 +22,11 @@ const (
 type decoder struct {
 	r       *wire.Reader
 	m       frame.Image
-	skips   bool // it reads without drawing; m has no memory
+	skips   bool   // it reads without drawing; m has no memory
+	notes   bool   // what it reads goes into ops
+	ops     []op   // see ahead.go
+	unseen  bitset // photographs, counted from where this was set, that need not be drawn
+	photos  int
 	streams [4]stream
 	jpeg    piece  // a JPEG picture
 	data    []byte // of a rectangle
@@ -88,6 +92,9 @@ func (d *decoder) rect(missing, changed *frame.Region) (last bool, err error) {
 	if r.Empty() || !r.In(d.m.Rect) {
 		return false, fmt.Errorf("a rectangle at %v of a picture of %v", r, d.m.Rect.Max)
 	}
+	if d.notes {
+		d.note(r)
+	}
 	switch encoding {
 	case encRaw:
 		d.raw(r)
@@ -101,6 +108,8 @@ func (d *decoder) rect(missing, changed *frame.Region) (last bool, err error) {
 		}
 		if !d.skips {
 			d.m.Move(c)
+		} else if d.notes {
+			d.ops[len(d.ops)-1].copied(c)
 		}
 		if missing.Touches(c.Source()) { // what was copied is not known
 			missing.Add(r)

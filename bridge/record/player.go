@@ -106,8 +106,10 @@ func (p *Player) keyAt(at time.Duration) int {
 	return max(n-1, 0)
 }
 
-// play shows every update up to a time.
+// play shows every update up to a time, or as much of it as is seen then.
 func (p *Player) play(to time.Duration) {
+	p.lookAhead(to)
+	defer func() { p.dec.unseen = nil }()
 	for {
 		if at, ok := p.Next(); !ok || at > to {
 			return

@@ -6,6 +6,7 @@ import (
 	"compress/zlib"
 	"encoding/binary"
 	"image"
+	"image/jpeg"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -140,6 +141,62 @@ func TestSeekShowsWhatPlayingShows(t *testing.T) {
 				t.Fatalf("%s: another picture at %v", name, at[i])
 			}
 		}
+	}
+}
+
+// photo is a rectangle of JPEG.
+func photo(x, y, w, h int, r *rand.Rand) string {
+	m := image.NewRGBA(image.Rect(0, 0, w, h))
+	for i := range m.Pix {
+		m.Pix[i] = byte(r.Uint32())
+	}
+	var b bytes.Buffer
+	if err := jpeg.Encode(&b, m, nil); err != nil {
+		panic(err)
+	}
+	n := b.Len()
+	return header(x, y, w, h, encTight) + "\x90" + string([]byte{byte(n) | 0x80, byte(n>>7) | 0x80, byte(n >> 14)}) + b.String()
+}
+
+// A jump leaves photographs out that are not seen where it ends, and only those.
+func TestJumpOverPhotographs(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 9))
+	updates := []update{{0, []string{solid(0, 0, 64, 48, "abc")}}}
+	for i := 1; i < 120; i++ {
+		w, h := 1+r.IntN(40), 1+r.IntN(40)
+		x, y := r.IntN(64-w), r.IntN(48-h)
+		rect := photo(x, y, w, h, r)
+		switch r.IntN(4) {
+		case 0:
+			rect = header(x, y, w, h, encCopyRect) + string([]byte{0, byte(r.IntN(64 - w)), 0, byte(r.IntN(48 - h))})
+		case 1:
+			rect = solid(x, y, w, h, string(noise(3 * i))[3*i-3:])
+		}
+		updates = append(updates, update{time.Duration(i) * time.Second, []string{rect, photo(16, 16, 32, 16, r)}})
+	}
+	f := openAll(t, write(t, updates), nil)
+	var at []time.Duration
+	for i := range updates {
+		at = append(at, time.Duration(i)*time.Second)
+	}
+	want := pictures(f, at)
+	p := f.NewPlayer()
+	for range 200 {
+		i := r.IntN(len(at))
+		if p.Seek(at[i]); !bytes.Equal(p.Picture().Pix, want[i]) || p.Err() != nil {
+			t.Fatalf("another picture at %v: %v", at[i], p.Err())
+		}
+	}
+	p.begin(f.keys[0])
+	p.lookAhead(f.Duration)
+	left := 0
+	for i := range 200 {
+		if p.dec.unseen.has(i) {
+			left++
+		}
+	}
+	if left < 80 {
+		t.Errorf("only %d photographs are left out", left)
 	}
 }
 

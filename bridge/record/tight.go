@@ -230,7 +230,11 @@ func (d *decoder) pixels(s *stream, n int) (data []byte, ok bool) {
 // photo reads a JPEG picture.
 func (d *decoder) photo(r image.Rectangle) {
 	n := tightLength(d.r)
-	if d.skips {
+	if d.notes {
+		d.ops[len(d.ops)-1].kind = opPhoto
+	}
+	d.photos++
+	if d.skips || d.unseen.has(d.photos-1) {
 		d.r.Skip(int64(n))
 		return
 	}

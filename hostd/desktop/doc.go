@@ -6,5 +6,6 @@
 //	  session         session.go, logon.go, control.go: one viewer from the form to the desktop; input.go, clipboard.go: what it sends
 //	  viewer          viewer.go, send.go, compose.go: what it is sent, as layers: pages, cursor, desktop
 //	  desk, picture   the desktop's frame memory, a turnstile between the worker that fills it and viewers that encode
+//	  recording       recording.go, reel.go: a watcher that keeps what a desk shows in files
 //	  cache           encodings of a frame, made once for all viewers of one format
 package desktop

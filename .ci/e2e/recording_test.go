@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"fmt"
 	"image"
 	"os"
 	"path/filepath"
@@ -10,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/helmline/helmline/.ci/rig"
 	"github.com/helmline/helmline/bridge/frame"
@@ -127,12 +126,13 @@ func TestRecording(t *testing.T) {
 	// And who is in is shown out when the disk is full. That of this folder has 10 MiB more than recordings leave free.
 	w.Check(os.Remove(dir))
 	w.Check(os.Mkdir(dir, 0o700))
-	w.Check(unix.Mount("helmline-e2e", dir, "tmpfs", 0, "size=138m,mode=700"))
-	w.Set.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-	w.Check(os.Chown(dir, w.NetUser.UID, w.NetUser.GID))
+	net := fmt.Sprint(w.hostPart("net")) // it has mounts of its own
+	_, err = w.Set.Output(w.Ctx, rig.Program{Args: []string{"nsenter", "-t", net, "-m", "mount", "-t", "tmpfs",
+		"-o", fmt.Sprintf("size=138m,mode=700,uid=%d,gid=%d", w.NetUser.UID, w.NetUser.GID), "helmline-e2e", dir}})
+	w.Check(err)
 	c = w.watch()
 	w.Check(c.WaitFor(func(c *rfbtest.Client) bool { return Count(c.Picture(), background) > 0 }, 20*time.Second))
-	w.Check(os.WriteFile(filepath.Join(dir, "full"), make([]byte, 20<<20), 0o600))
+	w.Check(os.WriteFile(filepath.Join("/proc", net, "root", dir, "full"), make([]byte, 20<<20), 0o600))
 	_, err = w.Desk.Output(w.Ctx, "xdotool", "type", "something to record")
 	w.Check(err)
 	w.ended(c)

@@ -16,7 +16,7 @@ comma   := ,
 # Folders that begin with a dot are no part of ./..., so those with tests are looked up.
 CITESTS := $(patsubst %/,./%,$(sort $(dir $(wildcard .ci/*/*_test.go .ci/*/*/*_test.go))))
 
-.PHONY: help build test check demo bench install fuzz
+.PHONY: help build web test check demo bench install fuzz
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 10
 
@@ -25,6 +25,9 @@ build: ## relayd, hostd and hostd-pam into bin/; TURBO=1 makes hostd with libjpe
 	.ci/install build $(if $(TURBO),turbo)
 	$(if $(TURBO),CGO_ENABLED=1 $(GOBUILD) -tags turbo$(comma)netgo$(comma)osusergo,CGO_ENABLED=0 $(GOBUILD)) -o bin/hostd ./hostd
 	CGO_ENABLED=1 $(GOBUILD) -o bin/hostd-pam ./hostd/pam
+
+web: ## what browsers load, from relayd/web/src into relayd/web/dist, which is committed; wants npm
+	.ci/bundle relayd/web/dist
 
 test: ## every test; installs what is missing
 	.ci/install build turbo demo test

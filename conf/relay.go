@@ -9,7 +9,7 @@ type Relay struct {
 	SSH      Port    `toml:"ssh"`       // computers dial in; people jump through
 	RFB      Port    `toml:"rfb"`       // VNC viewers with a user name
 	RFBCode  RFBCode `toml:"rfb_code"`  // VNC viewers without one
-	Web      Port    `toml:"web"`
+	Web      Port    `toml:"web"`       // browsers
 	RDP      Port    `toml:"rdp"`
 	Metrics  Port    `toml:"metrics"` // /metrics, /healthz, /readyz
 	TLS      TLS     `toml:"tls"`

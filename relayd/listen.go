@@ -12,8 +12,8 @@ import (
 
 // ports are relayd's open ports; a door that is off has none.
 type ports struct {
-	ssh, rfb, rfbCode, rfbCodeClear net.Listener
-	metrics                         net.Listener
+	ssh, rfb, rfbCode, rfbCodeClear, web net.Listener
+	metrics                              net.Listener
 }
 
 // openPorts opens every port of the settings, or none.
@@ -37,6 +37,7 @@ func (o *opener) all(c *conf.Relay) (_ *ports, err error) {
 		{"rfb.listen", "rfb", c.RFB.Listen, &p.rfb},
 		{"rfb_code.listen", "rfb_code", c.RFBCode.Listen, &p.rfbCode},
 		{"rfb_code.clear_listen", "rfb_code_clear", c.RFBCode.ClearListen, &p.rfbCodeClear},
+		{"web.listen", "web", c.Web.Listen, &p.web},
 		{"metrics.listen", "metrics", c.Metrics.Listen, &p.metrics},
 	} {
 		if *d.to, err = o.open(d.name, d.listen); err != nil {
@@ -56,7 +57,7 @@ func (o *opener) all(c *conf.Relay) (_ *ports, err error) {
 
 // closeDoors closes the ports that people and computers use. What serves them returns.
 func (p *ports) closeDoors() {
-	for _, l := range []net.Listener{p.ssh, p.rfb, p.rfbCode, p.rfbCodeClear} {
+	for _, l := range []net.Listener{p.ssh, p.rfb, p.rfbCode, p.rfbCodeClear, p.web} {
 		if l != nil {
 			l.Close()
 		}

@@ -26,6 +26,7 @@ import (
 	"github.com/helmline/helmline/relayd/registry"
 	"github.com/helmline/helmline/relayd/store"
 	"github.com/helmline/helmline/relayd/turnstile"
+	"github.com/helmline/helmline/relayd/web"
 )
 
 // auditDir is the folder of the audit log in the state directory.
@@ -87,6 +88,10 @@ func run(ctx context.Context, c *conf.Relay, log *slog.Logger, reload <-chan os.
 	rfbDoor := &door.RFB{TLS: cert.server(), People: people, Desks: desks}
 	codeDoor := &door.Code{TLS: cert.server(), Codes: hosts.Codes(), Guesses: people, Desks: desks}
 	clearDoor := &door.Code{TLS: cert.server(), Codes: hosts.Codes(), Guesses: people, Desks: desks, Clear: true}
+	webDoor, err := web.New(web.Config{Log: log, TLS: cert.server(), People: people, Computers: hosts, Desks: desks})
+	if err != nil {
+		return err
+	}
 	people.OnRevoke(func(id int64, _ string) {
 		desks.EndAccount(id)
 		sshDoor.EndAccount(id)
@@ -126,6 +131,7 @@ func run(ctx context.Context, c *conf.Relay, log *slog.Logger, reload <-chan os.
 	g.Go(func() error {
 		return lobby.serve(working, door.DoorCode+"-clear", ports.rfbCodeClear, clearDoor.Handle)
 	})
+	g.Go(func() error { return lobby.serve(working, web.Door, ports.web, webDoor.Handle) })
 	g.Go(func() error { return serveMetrics(working, ports.metrics, reg, health, log) })
 	g.Go(func() error { return office.Serve(working, local) })
 	g.Go(func() error { return tellSystemd(working, desks, cert, reload, log) })

@@ -58,7 +58,7 @@ type Request struct {
 	Account  *account.Account // signed in
 	Computer string           // as the person named it; empty: refuse.NameComputer says which there are
 	Role     tunnel.Role
-	Door     string // "rfb", "code" or "ssh"
+	Door     string // "rfb", "code", "ssh" or "web"
 	Viewer   netip.AddrPort
 	Purpose  tunnel.Purpose
 	Minor    int // of RFB's version, where the door has read it: 3, 7 or 8

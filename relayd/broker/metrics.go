@@ -37,7 +37,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, k := range refuse.All() {
 		m.known[k.Code] = true
 	}
-	for _, door := range []string{"rfb", "code", "ssh"} {
+	for _, door := range []string{"rfb", "code", "ssh", "web"} {
 		m.sessions.WithLabelValues(door) // shown before the first comes
 	}
 	reg.MustRegister(m.sessions, bytes, m.refusals)

@@ -69,6 +69,15 @@ func (s *Session) Join(viewer net.Conn) (err error) {
 // Close ends a session that was not joined; after Join it does nothing.
 func (s *Session) Close() { s.finish(errNotJoined) }
 
+// Ended is the refusal that the relay has ended the session with, while Join goes on or afterwards; nil: it has not.
+func (s *Session) Ended() error {
+	var r *refuse.Refusal
+	if errors.As(context.Cause(s.ctx), &r) {
+		return r
+	}
+	return nil
+}
+
 // Why a session ended that was not ended by one of its sides.
 var (
 	errNotJoined = errors.New("the viewer left before the session began")

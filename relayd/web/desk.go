@@ -1,0 +1,229 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/coder/websocket/wsjson"
+
+	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/bridge/tunnel"
+	"github.com/helmline/helmline/relayd/account"
+	"github.com/helmline/helmline/relayd/broker"
+	"github.com/helmline/helmline/relayd/registry"
+)
+
+// Door is the name of this door in logs, metrics and the audit log.
+const Door = "web"
+
+// Desks opens sessions.
+type Desks interface {
+	Open(ctx context.Context, req broker.Request) (*broker.Session, error)
+}
+
+// Computers knows who may use which computer.
+type Computers interface {
+	Find(ctx context.Context, acct *account.Account, name string) (*registry.Computer, error)
+	ForAccount(ctx context.Context, acct *account.Account) ([]registry.Computer, error)
+}
+
+// A Person is who sent a request.
+type Person struct {
+	Account *account.Account
+	Gone    context.Context // ends when they sign out
+}
+
+// Desk serves the page of a session with a computer, and the WebSocket that joins the page to the computer's RFB server from its
+// first byte: the computer's log-in passes the relay sealed by RSA-AES.
+type Desk struct {
+	Log       *slog.Logger
+	Desks     Desks
+	Computers Computers
+	Look      *look
+	Person    func(r *http.Request) (*Person, bool) // false: not signed in
+
+	mu   sync.Mutex    // guards what follows
+	open map[int64]int // WebSockets, by account
+}
+
+// What a WebSocket may cost.
+const (
+	maxSockets = 32               // of one account
+	helloTime  = 10 * time.Second // for the page to say what it wants
+	maxHello   = 256              // bytes
+	pingEvery  = 20 * time.Second // and so long has the page to answer
+	tellTime   = 2 * time.Second  // for the page to take the reason of the end
+)
+
+// roles are what a page may ask for, and what its bar says of it.
+var roles = map[string]struct {
+	role tunnel.Role
+	says string
+}{
+	"control": {tunnel.RoleControl, "you control it"},
+	"watch":   {tunnel.RoleWatch, "you watch"},
+	"take":    {tunnel.RoleTake, "you asked for control"},
+}
+
+// Page serves GET /computers/{computer}/connect; ?role= is control, watch or take.
+func (d *Desk) Page(w http.ResponseWriter, r *http.Request) {
+	p, ok := d.Person(r)
+	if !ok {
+		toSignIn(w, r)
+		return
+	}
+	role := r.FormValue("role")
+	if role == "" {
+		role = "control"
+	}
+	as, ok := roles[role]
+	c, err := d.Computers.Find(r.Context(), p.Account, r.PathValue("computer"))
+	switch {
+	case refuse.NoComputer.Is(err) || refuse.NameComputer.Is(err) || err == nil && !ok:
+		http.Error(w, refuse.NoComputer.Text(), http.StatusNotFound)
+		return
+	case err != nil:
+		d.Log.Error("computer not looked up", "viewer", p.Account.Email, "err", err)
+		http.Error(w, refuse.StorageOut.Text(), http.StatusServiceUnavailable)
+		return
+	}
+	d.Look.show(w, r, http.StatusOK, "session.html", struct {
+		Computer   *registry.Computer
+		Role, Says string
+	}{c, role, as.says})
+}
+
+// hello is the first message of a page, as text.
+type hello struct {
+	Role string `json:"role"`
+}
+
+// word is what the relay says to a page, as text: first, and when it ends the session.
+type word struct {
+	Refusal *refuse.Refusal `json:"refusal,omitempty"` // nil: the computer is reached, and speaks from now on
+}
+
+// Socket serves GET /computers/{computer}/rfb.
+func (d *Desk) Socket(w http.ResponseWriter, r *http.Request) {
+	// A cookie goes along whoever's page opens the WebSocket; what tells them apart is the origin.
+	if r.Header.Get("Origin") != "https://"+r.Host {
+		http.Error(w, "another origin", http.StatusForbidden)
+		return
+	}
+	p, ok := d.Person(r)
+	if !ok {
+		http.Error(w, refuse.SignIn.Text(), http.StatusUnauthorized)
+		return
+	}
+	viewer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		http.Error(w, "no address", http.StatusBadRequest)
+		return
+	}
+	if !d.enter(p.Account.ID) {
+		http.Error(w, "too many sessions at once", http.StatusTooManyRequests)
+		return
+	}
+	defer d.leave(p.Account.ID)
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
+	if err != nil {
+		return // Accept has answered
+	}
+	defer ws.CloseNow()
+	ctx, cancel := context.WithCancel(p.Gone)
+	defer cancel()
+	d.join(ctx, ws, p.Account, r.PathValue("computer"), viewer)
+}
+
+// join reaches the computer for a page and passes bytes until either is done or ctx ends.
+func (d *Desk) join(ctx context.Context, ws *websocket.Conn, acct *account.Account, computer string, viewer netip.AddrPort) {
+	ws.SetReadLimit(maxHello)
+	var h hello
+	first, stop := context.WithTimeout(ctx, helloTime)
+	defer stop()
+	if err := wsjson.Read(first, ws, &h); err != nil {
+		d.Log.Info("viewer left before the session", "viewer", viewer, "account", acct.Email, "err", err)
+		return
+	}
+	as, ok := roles[h.Role]
+	if !ok {
+		ws.Close(websocket.StatusPolicyViolation, "no such role")
+		return
+	}
+	s, err := d.Desks.Open(ctx, broker.Request{
+		Account: acct, Computer: computer, Role: as.role, Door: Door, Viewer: viewer, Purpose: tunnel.RFB,
+	})
+	if err != nil {
+		var r *refuse.Refusal
+		if !errors.As(err, &r) {
+			r = refuse.Restarting.Of()
+		}
+		tell(ws, r)
+		ws.Close(websocket.StatusNormalClosure, "")
+		return
+	}
+	defer s.Close()
+	if tell(ws, nil) != nil {
+		return
+	}
+	var work sync.WaitGroup
+	defer work.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	work.Go(func() { ping(ctx, ws) })
+	_ = s.Join(&lane{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), ws: ws, ended: s.Ended}) // logged there
+}
+
+// tell says to the page why there is no session any more, or with nil that there is one.
+func tell(ws *websocket.Conn, r *refuse.Refusal) error {
+	ctx, cancel := context.WithTimeout(context.Background(), tellTime)
+	defer cancel()
+	return wsjson.Write(ctx, ws, word{r})
+}
+
+// ping ends the connection when the page does not answer any more. It returns when ctx ends.
+func ping(ctx context.Context, ws *websocket.Conn) {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		late, cancel := context.WithTimeout(ctx, pingEvery)
+		err := ws.Ping(late)
+		cancel()
+		if err != nil {
+			ws.CloseNow()
+			return
+		}
+	}
+}
+
+func (d *Desk) enter(account int64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.open == nil {
+		d.open = map[int64]int{}
+	}
+	if d.open[account] >= maxSockets {
+		return false
+	}
+	d.open[account]++
+	return true
+}
+
+func (d *Desk) leave(account int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.open[account]--; d.open[account] == 0 {
+		delete(d.open, account)
+	}
+}

@@ -1,0 +1,64 @@
+package web
+
+import (
+	"bytes"
+	"embed"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+//go:embed pages
+var pages embed.FS
+
+// policy is the Content-Security-Policy of every page. noVNC shows JPEG pictures and cursors as data URLs.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; " +
+	"frame-ancestors 'none'; base-uri 'none'; form-action 'self'; require-trusted-types-for 'script'"
+
+// A look shows pages.
+type look struct {
+	log   *slog.Logger
+	pages *template.Template
+}
+
+func newLook(a *Assets, log *slog.Logger) (*look, error) {
+	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when}).ParseFS(pages, "pages/*.html")
+	return &look{log, t}, err
+}
+
+// when is a time as people read it on a list.
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.Format("2 January 2006, 15:04")
+}
+
+// show writes one page.
+func (l *look) show(w http.ResponseWriter, r *http.Request, status int, page string, data any) {
+	var b bytes.Buffer
+	if err := l.pages.ExecuteTemplate(&b, page, data); err != nil {
+		l.log.Error("page not made", "page", page, "err", err)
+		http.Error(w, "the relay cannot show this page", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes()) // whoever does not read it has left
+}
+
+// guarded gives every answer the headers that keep pages apart from other sites.
+func guarded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("Cache-Control", "no-store")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Strict-Transport-Security", "max-age=31536000")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		next.ServeHTTP(w, r)
+	})
+}

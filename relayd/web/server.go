@@ -1,0 +1,171 @@
+// Package web is the door for browsers: sign-in, the list of computers, and the page of a session, which is joined to its computer by a
+// WebSocket.
+package web
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/bridge/tunnel"
+	"github.com/helmline/helmline/relayd/account"
+	"github.com/helmline/helmline/relayd/registry"
+	"github.com/helmline/helmline/relayd/turnstile"
+)
+
+// Times and sizes of HTTP.
+const (
+	headerTime = 5 * time.Second
+	bodyTime   = 15 * time.Second
+	answerTime = 30 * time.Second
+	restTime   = time.Minute // between two requests on a connection
+	maxHeader  = 16 << 10    // bytes
+)
+
+// People signs people in.
+type People interface {
+	SignIn(ctx context.Context, email string, password []byte, src netip.Addr, door string) (*account.Account, error)
+	// Holds is refuse.SignIn when what the account was signed in by does not hold any more.
+	Holds(ctx context.Context, a *account.Account) error
+	OnRevoke(f func(accountID int64, why string))
+}
+
+// A Server is the web door.
+type Server struct {
+	Config
+	look   *look
+	visits visits
+	http   *http.Server
+}
+
+// Config is what a Server needs.
+type Config struct {
+	Log       *slog.Logger
+	TLS       *tls.Config
+	People    People
+	Computers Computers
+	Desks     Desks
+}
+
+// New makes the door.
+func New(c Config) (*Server, error) {
+	s := &Server{Config: c}
+	s.TLS = c.TLS.Clone()
+	s.TLS.NextProtos = []string{"http/1.1"} // WebSockets need it
+	assets, err := NewAssets()
+	if err != nil {
+		return nil, err
+	}
+	if s.look, err = newLook(assets, c.Log); err != nil {
+		return nil, err
+	}
+	c.People.OnRevoke(func(id int64, _ string) { s.visits.endAccount(id) })
+	desk := &Desk{Log: c.Log, Desks: c.Desks, Computers: c.Computers, Look: s.look, Person: s.signedIn}
+	mux := http.NewServeMux()
+	mux.Handle("GET /assets/", assets)
+	mux.Handle("GET /{$}", http.RedirectHandler(home, http.StatusSeeOther))
+	mux.HandleFunc("GET /signin", s.askEmail)
+	mux.HandleFunc("POST /signin", s.askPassword)
+	mux.HandleFunc("POST /signin/password", s.signIn)
+	mux.HandleFunc("POST /signout", s.signOut)
+	mux.HandleFunc("GET /computers", s.list)
+	mux.HandleFunc("GET /computers/{computer}/connect", desk.Page)
+	mux.HandleFunc("GET /computers/{computer}/rfb", desk.Socket)
+	s.http = &http.Server{
+		Handler:           guarded(http.NewCrossOriginProtection().Handler(mux)),
+		ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime, WriteTimeout: answerTime, IdleTimeout: restTime, MaxHeaderBytes: maxHeader,
+		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, placeKey{}, placeOf(c))
+		},
+	}
+	return s, nil
+}
+
+// Handle serves one connection; it is a turnstile.Door's Handle.
+func (s *Server) Handle(_ context.Context, conn net.Conn, at *turnstile.Place) error {
+	tunnel.TuneTCP(conn)
+	only := &single{conn: &held{Conn: conn, at: at, closed: make(chan struct{})}, tls: s.TLS}
+	_ = s.http.Serve(only) // io.EOF, when the connection is over
+	return nil
+}
+
+// signedIn is who sent a request. Their connection is no stranger's any more.
+func (s *Server) signedIn(r *http.Request) (*Person, bool) {
+	p, ok := s.visits.person(r)
+	if at, _ := r.Context().Value(placeKey{}).(*turnstile.Place); ok && at != nil {
+		at.Leave()
+	}
+	return p, ok
+}
+
+// list serves GET /computers.
+func (s *Server) list(w http.ResponseWriter, r *http.Request) {
+	p, ok := s.signedIn(r)
+	if !ok {
+		toSignIn(w, r)
+		return
+	}
+	all, err := s.Computers.ForAccount(r.Context(), p.Account)
+	if err != nil {
+		s.Log.Error("computers not listed", "viewer", p.Account.Email, "err", err)
+		http.Error(w, refuse.StorageOut.Text(), http.StatusServiceUnavailable)
+		return
+	}
+	s.look.show(w, r, http.StatusOK, "computers.html", struct {
+		Account   *account.Account
+		Computers []registry.Computer
+	}{p.Account, all})
+}
+
+// placeKey is of a connection's place in the turnstile, in the context of its requests.
+type placeKey struct{}
+
+func placeOf(c net.Conn) *turnstile.Place {
+	if t, ok := c.(*tls.Conn); ok {
+		if h, ok := t.NetConn().(*held); ok {
+			return h.at
+		}
+	}
+	return nil
+}
+
+// held is a connection that tells when it is closed.
+type held struct {
+	net.Conn
+	at     *turnstile.Place
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (h *held) Close() error {
+	err := h.Conn.Close()
+	h.once.Do(func() { close(h.closed) })
+	return err
+}
+
+// single is a listener that accepts one connection and ends with it.
+type single struct {
+	conn *held
+	tls  *tls.Config
+	used bool // owned by Accept
+}
+
+func (l *single) Accept() (net.Conn, error) {
+	if !l.used {
+		l.used = true
+		return tls.Server(l.conn, l.tls), nil
+	}
+	<-l.conn.closed
+	return nil, io.EOF
+}
+
+func (l *single) Close() error   { return nil }
+func (l *single) Addr() net.Addr { return l.conn.LocalAddr() }

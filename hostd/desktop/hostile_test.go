@@ -3,6 +3,7 @@ package desktop
 import (
 	"bufio"
 	"bytes"
+	"compress/zlib"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -50,6 +51,17 @@ func TestHostileViewers(t *testing.T) {
 	}
 	flow := encodings(0, int(rfb.PseudoFence), int(rfb.PseudoContinuousUpdates))
 	const text, goodbye = "\x06\x00\x00\x00", "goWDby!" // the payload of a last fence
+	clip := func(flags int, says uint32, size int) string {
+		var b bytes.Buffer
+		z := zlib.NewWriter(&b)
+		binary.Write(z, binary.BigEndian, says)
+		z.Write(make([]byte, size))
+		z.Close()
+		return text + u32(-4-b.Len(), flags) + b.String()
+	}
+	clips, sizes := encodings(0, int(rfb.PseudoExtendedClipboard)), encodings(0, int(rfb.PseudoExtendedDesktopSize))
+	const provides = int(rfb.ClipProvide | rfb.ClipText)
+	screen := u32(1) + u16(0, 0, 8, 8) + u32(0)
 	for i, tt := range []struct {
 		name  string
 		first string // sent once
@@ -62,7 +74,7 @@ func TestHostileViewers(t *testing.T) {
 		{"CVE-2017-7395: cut text of -2 GiB", "", text + u32(-1<<31), 1, true},
 		{"cut text a byte too long to drop", "", text + u32(rfb.MaxCutTextDrain+1), 1, true},
 		{"cut text that is dropped", "", text + u32(rfb.MaxCutTextDrain) + strings.Repeat("x", rfb.MaxCutTextDrain), 3, false},
-		{"cut text that is kept", "", text + u32(rfb.MaxCutText) + strings.Repeat("x", rfb.MaxCutText), 200, false},
+		{"cut text that is kept", "", text + u32(rfb.MaxCutText) + strings.Repeat("x", rfb.MaxCutText), 8, false},
 		{"CVE-2014-6054: a scale of 0", "", "\x08\x00\x00\x00", 1, true},
 		{"CVE-2020-14401: a large scale", "", "\x08\xff\x00\x00", 1, true},
 		{"CVE-2014-6055, CVE-2018-15126: UltraVNC's files", "", "\x07\x01\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff", 1, true},
@@ -78,6 +90,14 @@ func TestHostileViewers(t *testing.T) {
 		{"as many encodings as can be", "", encodings(make([]int, 65535)...), 50, false},
 		{"requests from end to end of what can be said", "", "\x03\x01" + u16(65535, 65535, 65535, 65535) + "\x03\x00" + u16(0, 0, 65535, 65535), 5000, false},
 		{"requests of nothing", "", "\x03\x00" + u16(0, 0, 0, 0) + "\x03\x01" + u16(7, 7, 0, 1), 5000, false},
+		{"a clipboard of few bytes that become many", clips, clip(provides, 5, 16<<20), 4, false},
+		{"a clipboard that says it is huge", clips, clip(provides, 1<<32-1, 16<<20), 4, false},
+		{"a clipboard shorter than it says", clips, clip(provides, 100, 5), 1, true},
+		{"a clipboard that is no zlib", clips, text + u32(-8, provides) + "abcd", 1, true},
+		{"a clipboard of two actions at once", clips, text + u32(-4, int(rfb.ClipRequest|rfb.ClipNotify)), 1, true},
+		{"what can be done, without the sizes", clips, text + u32(-4, 1<<24|0xffff), 1, true},
+		{"a desktop of no size", sizes, "\xfb\x00" + u16(0, 0) + "\x01\x00" + screen, 50, false},
+		{"the largest desktop with the most screens", sizes, "\xfb\x00" + u16(65535, 65535) + "\xff\x00" + strings.Repeat(screen, 255), 50, false},
 		{"24 bits per pixel", "", format(24, 24, 255, 255, 255), 1, true},
 		{"no bits per pixel", "", format(0, 0, 255, 255, 255), 1, true},
 		{"a colour without values", "", format(32, 24, 0, 255, 255), 1, true},

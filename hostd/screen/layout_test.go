@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/hostd/ipc"
@@ -147,6 +148,34 @@ func TestLayOutRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// However often the display changes its size, hostd is told no more often than it takes, and the last one.
+func TestSizesFaster(t *testing.T) {
+	x := startTigerVNC(t)
+	p := x.painter(t)
+	m, _ := x.watch(t)
+	const changes = 300
+	start := time.Now()
+	last := image.Pt(0, 0)
+	for i := range changes {
+		last = image.Pt(300+i, 200+i%7)
+		result, err := p.layOut(last, []frame.Screen{{Rect: image.Rectangle{Max: last}}})
+		if err != nil || result != ipc.ResizeDone {
+			t.Fatalf("%d, %v", result, err)
+		}
+	}
+	told := 1
+	for m.ready(ipc.TypeSize).Size != last {
+		told++
+	}
+	if most := 2 + int(time.Since(start)/sizeEvery); told > most {
+		t.Errorf("told %d sizes in %v", told, time.Since(start))
+	}
+	s := m.memory(last)
+	p.fill(image.Rect(9, 9, 99, 99), 0xff)
+	s.grab(false)
+	s.equal(p.shot())
 }
 
 // A virtual display is one that can be resized, with the programs on it, and its X server has no port.

@@ -36,7 +36,13 @@ type viewing struct {
 	moving      time.Time // the pointer has moved last
 	raw         bool      // the server tells of moves
 	timer       *time.Timer
+
+	sizeTold time.Time   // when hostd was told a size last
+	sizeDue  *time.Timer // until it is told the next
 }
+
+// sizeEvery is the least time between two sizes that hostd is told: of those meanwhile the last counts.
+const sizeEvery = 50 * time.Millisecond
 
 // loop serves the screen until ctx ends (nil) or the display is gone.
 func (w *worker) loop(ctx context.Context) error {
@@ -50,6 +56,8 @@ func (w *worker) loop(ctx context.Context) error {
 	defer v.drop()
 	v.timer = time.NewTimer(time.Hour)
 	v.timer.Stop()
+	v.sizeDue = time.NewTimer(time.Hour)
+	v.sizeDue.Stop()
 	for {
 		var grabs chan bool
 		if v.pic != nil {
@@ -74,6 +82,8 @@ func (w *worker) loop(ctx context.Context) error {
 			err = v.happened(w.pending.take())
 		case <-v.timer.C:
 			err = v.tick()
+		case <-v.sizeDue.C:
+			err = v.tellSize()
 		}
 		if err != nil {
 			return v.verdict(err)
@@ -351,9 +361,19 @@ func (v *viewing) relaid(tell bool) error {
 	return nil
 }
 
-// announce tells hostd of the new size. A memory for it will come.
+// announce has hostd told of the new size. A memory for it will come.
 func (v *viewing) announce() error {
 	v.cap.resize()
 	v.frame.Rects = slices.Grow(v.frame.Rects[:0], 64)
+	return v.tellSize()
+}
+
+// tellSize tells hostd the size, now or as soon as it may.
+func (v *viewing) tellSize() error {
+	if wait := time.Until(v.sizeTold.Add(sizeEvery)); wait > 0 {
+		v.sizeDue.Reset(wait)
+		return nil
+	}
+	v.sizeTold = time.Now()
 	return v.conn.Send(ipc.TypeSize, v.ready())
 }

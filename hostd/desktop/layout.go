@@ -184,7 +184,7 @@ func (v *viewer) narrow(l *laidOut) {
 func (v *viewer) handOn(now time.Time) (wait time.Duration) {
 	v.mu.Lock()
 	r := &v.relayouts
-	if r.wish == nil || r.asks != 0 {
+	if r.wish == nil || r.asks != 0 || r.formDue {
 		v.mu.Unlock()
 		return 0
 	}

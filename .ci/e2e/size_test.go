@@ -65,8 +65,8 @@ func TestSizeStorm(t *testing.T) {
 	v.LogIn()
 	v.WaitEqual(w.Desk)
 	watcher := w.TigerVNC("/watch")
-	watcher.Paints = image.Pt(32, 32)
 	watcher.LogIn()
+	watcher.Paints = image.Pt(32, 32) // the desktop's pointer, which it does not move
 	watcher.WaitEqual(w.Desk)
 	_, err := w.Desk.Output(w.Ctx, "sh", "-c",
 		`for i in $(seq 50); do for s in 800x600 1280x960 640x480 1024x768; do xrandr -s $s || exit; sleep 0.04; done; done`)

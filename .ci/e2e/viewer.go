@@ -327,7 +327,10 @@ func (w *World) FormPicture(size image.Point) frame.Image {
 	if size == (image.Point{}) {
 		size = c.Size()
 	} else {
-		w.Check(c.SetDesktopSize(size, frame.Screen{Rect: image.Rectangle{Max: size}}))
+		for _, size := range []image.Point{{1, 1}, size} { // what does not fit is black afterwards, until it comes
+			w.Check(c.SetDesktopSize(size, frame.Screen{Rect: image.Rectangle{Max: size}}))
+			w.Check(c.WaitFor(func(c *rfbtest.Client) bool { return c.Size() == size }, 20*time.Second))
+		}
 	}
 	// The form may come in several updates. It has no black, and a picture of which nothing has come has nothing else.
 	w.Check(c.WaitFor(func(c *rfbtest.Client) bool { return c.Size() == size && Count(c.Picture(), 0) == 0 }, 20*time.Second))

@@ -87,7 +87,7 @@ const MaxPixels = 64 << 20
 
 // Limits of Policy.RecordSpace, MiB.
 const (
-	MinRecordSpace = 64
+	MinRecordSpace = 256
 	MaxRecordSpace = 1 << 30
 )
 

@@ -179,6 +179,36 @@ func TestVirtualKilled(t *testing.T) {
 	p.ended()
 }
 
+// An Xvfb will do, or another server that starts; its size stays.
+func TestVirtualXvfb(t *testing.T) {
+	xvfb, err := exec.LookPath("Xvfb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	t.Setenv("PATH", bin)
+	if err := os.Symlink(xvfb, filepath.Join(bin, "Xvfb")); err != nil {
+		t.Fatal(err)
+	}
+	for _, broken := range []bool{false, true} {
+		if broken {
+			if err := os.Symlink("/bin/false", filepath.Join(bin, "Xtigervnc")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m := startWorker(t, ipc.Start{Size: image.Pt(400, 300), StateDir: t.TempDir()})
+		s := m.memory(m.ready(ipc.TypeReady).Size)
+		m.resize(7, image.Pt(300, 200))
+		l := s.layout()
+		for l.Number == 0 {
+			l = s.layout()
+		}
+		if l.Result != ipc.ResizeProhibited || s.size != image.Pt(400, 300) {
+			t.Errorf("Xtigervnc does not start %v: %+v of %v", broken, l, s.size)
+		}
+	}
+}
+
 func TestVirtualWithoutServer(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	m := startWorker(t, ipc.Start{StateDir: t.TempDir()})

@@ -27,8 +27,8 @@ import (
 // last one is keyShare times as much as that took, so that keys are no more than one byte in keyShare, and what has to be read to get
 // to any place of a recording is a bounded number of times the size of its picture.
 //
-// What it costs, measured on 2026-11-28 on 2 cores with Xvfb at 1920×1080, TURBO=1, beside one viewer of Tight at quality 8; CPU is what all of
-// hostd needs more, % of a core; the viewer's latency was the same with and without, within what it varies by:
+// What it costs, measured once on 2026-11-28, for 10 s each, on 2 cores with Xvfb at 1920×1080, TURBO=1, beside one viewer of Tight at quality 8;
+// CPU is what all of hostd needs more, % of a core; the viewer's latency was the same with and without, within what it varies by:
 //
 //	                        CPU   file, MB an hour   memory, MiB
 //	nothing changes         0     0                  0

@@ -33,6 +33,7 @@ var familySize = image.Pt(640, 480)
 
 func newFamily(t *testing.T) *family {
 	t.Helper()
+	t.Parallel() // the most of such a test is waiting for notices to go
 	f := &family{xserver: startServer(t, "Xtigervnc", "-geometry", "640x480", "-depth", "24", "-rfbport", "-1")}
 	f.s, f.h = start(t, familySize)
 	f.h.real(f.xserver)

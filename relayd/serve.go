@@ -88,10 +88,6 @@ func run(ctx context.Context, c *conf.Relay, log *slog.Logger, reload <-chan os.
 	rfbDoor := &door.RFB{TLS: cert.server(), People: people, Desks: desks}
 	codeDoor := &door.Code{TLS: cert.server(), Codes: hosts.Codes(), Guesses: people, Desks: desks}
 	clearDoor := &door.Code{TLS: cert.server(), Codes: hosts.Codes(), Guesses: people, Desks: desks, Clear: true}
-	webDoor, err := web.New(web.Config{Log: log, TLS: cert.server(), People: people, Computers: hosts, Desks: desks})
-	if err != nil {
-		return err
-	}
 	people.OnRevoke(func(id int64, _ string) {
 		desks.EndAccount(id)
 		sshDoor.EndAccount(id)
@@ -106,6 +102,13 @@ func run(ctx context.Context, c *conf.Relay, log *slog.Logger, reload <-chan os.
 	defer ports.close()
 	if isLoopback(ports.rfbCode) {
 		codeDoor = clearDoor
+	}
+
+	webDoor, err := web.New(web.Config{
+		Log: log, TLS: cert.server(), People: people, Computers: hosts, Desks: desks, Sessions: desks, Trail: trail, Ways: ways(c, ports, key),
+	})
+	if err != nil {
+		return err
 	}
 
 	local, err := admin.Listen(c.Socket())
@@ -158,6 +161,17 @@ func run(ctx context.Context, c *conf.Relay, log *slog.Logger, reload <-chan os.
 		return err
 	}
 	return nil
+}
+
+// ways are the doors as pages name them.
+func ways(c *conf.Relay, p *ports, key ssh.Signer) web.Ways {
+	at := func(l net.Listener) string {
+		if l == nil {
+			return ""
+		}
+		return net.JoinHostPort(c.Name, port(l))
+	}
+	return web.Ways{RFB: at(p.rfb), Code: at(p.rfbCode), SSH: at(p.ssh), HostKey: ssh.FingerprintSHA256(key.PublicKey())}
 }
 
 // errStopped ends run's parts once sessions are drained.

@@ -139,6 +139,24 @@ func (b *Broker) List() []admin.SessionInfo {
 	return list
 }
 
+// A Joined is somebody who is joined to a computer through the relay. Whether they have control, only the computer knows.
+type Joined struct {
+	Account string    `json:"account"`
+	Role    string    `json:"role"` // what they came for: control, watch or take
+	Since   time.Time `json:"since"`
+}
+
+// With are those who are joined to each computer, by its UUID, oldest first.
+func (b *Broker) With() map[string][]Joined {
+	with := map[string][]Joined{}
+	for _, s := range b.all() {
+		if c := s.computer.Load(); c != nil {
+			with[c.ID] = append(with[c.ID], Joined{s.Account.Email, s.Role.String(), s.Since})
+		}
+	}
+	return with
+}
+
 // End ends one session, for an administrator of the relay.
 func (b *Broker) End(id string) error {
 	b.mu.Lock()

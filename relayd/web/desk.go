@@ -31,6 +31,13 @@ type Desks interface {
 type Computers interface {
 	Find(ctx context.Context, acct *account.Account, name string) (*registry.Computer, error)
 	ForAccount(ctx context.Context, acct *account.Account) ([]registry.Computer, error)
+
+	Invite(ctx context.Context, owner, name string) (id, secret string, expires time.Time, err error)
+	Rename(ctx context.Context, id, name string) (*registry.Computer, error)
+	Remove(ctx context.Context, id string) (*registry.Computer, error)
+	Share(ctx context.Context, id, email string, right registry.Right, expires time.Time) (*registry.Computer, error)
+	Shares(ctx context.Context, id string) ([]registry.Share, error)
+	Codes() *registry.Codes
 }
 
 // A Person is who sent a request.
@@ -48,8 +55,7 @@ type Desk struct {
 	Look      *look
 	Person    func(r *http.Request) (*Person, bool) // false: not signed in
 
-	mu   sync.Mutex    // guards what follows
-	open map[int64]int // WebSockets, by account
+	open slots // WebSockets
 }
 
 // What a WebSocket may cost.
@@ -126,11 +132,11 @@ func (d *Desk) Socket(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no address", http.StatusBadRequest)
 		return
 	}
-	if !d.enter(p.Account.ID) {
+	if !d.open.enter(p.Account.ID, maxSockets) {
 		http.Error(w, "too many sessions at once", http.StatusTooManyRequests)
 		return
 	}
-	defer d.leave(p.Account.ID)
+	defer d.open.leave(p.Account.ID)
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
 		return // Accept has answered
@@ -204,26 +210,5 @@ func ping(ctx context.Context, ws *websocket.Conn) {
 			ws.CloseNow()
 			return
 		}
-	}
-}
-
-func (d *Desk) enter(account int64) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.open == nil {
-		d.open = map[int64]int{}
-	}
-	if d.open[account] >= maxSockets {
-		return false
-	}
-	d.open[account]++
-	return true
-}
-
-func (d *Desk) leave(account int64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.open[account]--; d.open[account] == 0 {
-		delete(d.open, account)
 	}
 }

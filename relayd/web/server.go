@@ -13,10 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/bridge/tunnel"
 	"github.com/helmline/helmline/relayd/account"
-	"github.com/helmline/helmline/relayd/registry"
 	"github.com/helmline/helmline/relayd/turnstile"
 )
 
@@ -35,14 +33,18 @@ type People interface {
 	// Holds is refuse.SignIn when what the account was signed in by does not hold any more.
 	Holds(ctx context.Context, a *account.Account) error
 	OnRevoke(f func(accountID int64, why string))
+	ByEmail(ctx context.Context, email string) (*account.Account, error)
+	SetPassword(ctx context.Context, email string, password []byte) error
 }
 
 // A Server is the web door.
 type Server struct {
 	Config
-	look   *look
-	visits visits
-	http   *http.Server
+	look    *look
+	visits  visits
+	watches slots // pages that are told what changes
+	paces   paces // of changes
+	http    *http.Server
 }
 
 // Config is what a Server needs.
@@ -52,6 +54,9 @@ type Config struct {
 	People    People
 	Computers Computers
 	Desks     Desks
+	Sessions  Sessions
+	Trail     Trail
+	Ways      Ways
 }
 
 // New makes the door.
@@ -76,6 +81,18 @@ func New(c Config) (*Server, error) {
 	mux.HandleFunc("POST /signin/password", s.signIn)
 	mux.HandleFunc("POST /signout", s.signOut)
 	mux.HandleFunc("GET /computers", s.list)
+	mux.HandleFunc("GET /computers/add", s.askName)
+	mux.HandleFunc("POST /computers/add", s.invite)
+	mux.HandleFunc("GET /computers/{computer}", s.computer)
+	mux.HandleFunc("POST /computers/{computer}/rename", s.rename)
+	mux.HandleFunc("POST /computers/{computer}/remove", s.remove)
+	mux.HandleFunc("POST /computers/{computer}/share", s.share)
+	mux.HandleFunc("POST /computers/{computer}/code", s.code)
+	mux.HandleFunc("GET /account", s.account)
+	mux.HandleFunc("POST /account/password", s.password)
+	mux.HandleFunc("POST /account/visits/end", s.endVisit)
+	mux.HandleFunc("GET /api/computers", s.apiList)
+	mux.HandleFunc("GET /api/computers/events", s.apiEvents)
 	mux.HandleFunc("GET /computers/{computer}/connect", desk.Page)
 	mux.HandleFunc("GET /computers/{computer}/rfb", desk.Socket)
 	s.http = &http.Server{
@@ -104,25 +121,6 @@ func (s *Server) signedIn(r *http.Request) (*Person, bool) {
 		at.Leave()
 	}
 	return p, ok
-}
-
-// list serves GET /computers.
-func (s *Server) list(w http.ResponseWriter, r *http.Request) {
-	p, ok := s.signedIn(r)
-	if !ok {
-		toSignIn(w, r)
-		return
-	}
-	all, err := s.Computers.ForAccount(r.Context(), p.Account)
-	if err != nil {
-		s.Log.Error("computers not listed", "viewer", p.Account.Email, "err", err)
-		http.Error(w, refuse.StorageOut.Text(), http.StatusServiceUnavailable)
-		return
-	}
-	s.look.show(w, r, http.StatusOK, "computers.html", struct {
-		Account   *account.Account
-		Computers []registry.Computer
-	}{p.Account, all})
 }
 
 // placeKey is of a connection's place in the turnstile, in the context of its requests.

@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/relayd/account"
 )
 
@@ -25,6 +27,9 @@ const (
 type visit struct {
 	Person
 	end   context.CancelFunc
+	id    string // as the account's page names it; the cookie cannot be made from it
+	agent string // what the browser says of itself
+	from  string // address of the sign-in
 	begun time.Time
 	seen  time.Time // guarded by the mutex of visits
 }
@@ -40,10 +45,10 @@ type visits struct {
 }
 
 // begin makes a visit and gives its cookie's value.
-func (s *visits) begin(a *account.Account) string {
+func (s *visits) begin(a *account.Account, r *http.Request) string {
 	secret := rand.Text() + rand.Text()
 	now := time.Now()
-	v := &visit{Person: Person{Account: a}, begun: now, seen: now}
+	v := &visit{Person: Person{Account: a}, id: rand.Text()[:16], agent: refuse.Printable(r.UserAgent(), 200), from: source(r), begun: now, seen: now}
 	v.Gone, v.end = context.WithCancel(context.Background())
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,6 +98,31 @@ func (s *visits) person(r *http.Request) (*Person, bool) {
 	}
 	v.seen = now
 	return &v.Person, true
+}
+
+// of are the visits of a person's account, the newest first.
+func (s *visits) of(p *Person) []visited {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []visited
+	for _, v := range s.live {
+		if v.Account.ID == p.Account.ID && !v.over(time.Now()) {
+			all = append(all, visited{v.id, v.agent, v.from, v.begun, v.seen, &v.Person == p})
+		}
+	}
+	slices.SortFunc(all, func(x, y visited) int { return y.Begun.Compare(x.Begun) })
+	return all
+}
+
+// endNamed ends a visit of an account, by its id.
+func (s *visits) endNamed(account int64, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, v := range s.live {
+		if v.Account.ID == account && v.id == id {
+			s.drop(k)
+		}
+	}
 }
 
 // endOne signs out who sent a request.

@@ -1,0 +1,109 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/helmline/helmline/relayd/account"
+	"github.com/helmline/helmline/relayd/audit"
+)
+
+// A mine is the page of one's account.
+type mine struct {
+	Account *account.Account
+	Visits  []visited
+	Problem string
+	Changed bool // the password, just now
+}
+
+// A visited is a visit as its account's page shows it.
+type visited struct {
+	ID          string
+	Browser     string // what it says of itself
+	From        string // address of the sign-in
+	Begun, Seen time.Time
+	This        bool
+}
+
+// account serves GET /account.
+func (s *Server) account(w http.ResponseWriter, r *http.Request) {
+	if p, ok := s.signedIn(r); ok {
+		s.mine(w, r, http.StatusOK, p, mine{Changed: r.URL.RawQuery == "changed"})
+	} else {
+		toSignIn(w, r)
+	}
+}
+
+func (s *Server) mine(w http.ResponseWriter, r *http.Request, status int, p *Person, m mine) {
+	m.Account, m.Visits = p.Account, s.visits.of(p)
+	s.look.show(w, r, status, "account.html", m)
+}
+
+// endVisit serves POST /account/visits/end.
+func (s *Server) endVisit(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	p, ok := s.signedIn(r)
+	if !ok {
+		toSignIn(w, r)
+		return
+	}
+	err := s.alter(r, p, audit.Event{Kind: "account.signout", Account: p.Account.Email}, func(context.Context) error {
+		s.visits.endNamed(p.Account.ID, r.PostFormValue("id"))
+		return nil
+	})
+	if err != nil {
+		s.mine(w, r, http.StatusServiceUnavailable, p, mine{Problem: err.Error()})
+		return
+	}
+	http.Redirect(w, r, "/account", http.StatusSeeOther)
+}
+
+// password serves POST /account/password. The old one counts like one at the sign-in. Everything that is open in the account's
+// name ends, but this browser stays signed in.
+func (s *Server) password(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	p, ok := s.signedIn(r)
+	if !ok {
+		toSignIn(w, r)
+		return
+	}
+	old, chosen := []byte(r.PostFormValue("old")), []byte(r.PostFormValue("new"))
+	defer clear(old)
+	defer clear(chosen)
+	src, err := netip.ParseAddrPort(r.RemoteAddr)
+	switch {
+	case err != nil:
+	case r.PostFormValue("new") != r.PostFormValue("again"):
+		err = errors.New("the two new passwords differ")
+	default:
+		_, err = s.People.SignIn(r.Context(), p.Account.Email, old, src.Addr(), Door)
+	}
+	if err == nil {
+		err = s.alter(r, p, audit.Event{Kind: "account.password", Account: p.Account.Email}, func(ctx context.Context) error {
+			return s.People.SetPassword(ctx, p.Account.Email, chosen)
+		})
+	}
+	if err != nil {
+		s.mine(w, r, http.StatusForbidden, p, mine{Problem: err.Error()})
+		return
+	}
+	a, err := s.People.ByEmail(r.Context(), p.Account.Email)
+	if err != nil || a.Disabled {
+		toSignIn(w, r)
+		return
+	}
+	setCookie(w, s.visits.begin(a, r))
+	http.Redirect(w, r, "/account?changed", http.StatusSeeOther)
+}
+
+// source is the address of who sent a request.
+func source(r *http.Request) string {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	return at.Addr().Unmap().String()
+}

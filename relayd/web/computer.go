@@ -1,0 +1,276 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/bridge/tunnel"
+	"github.com/helmline/helmline/relayd/account"
+	"github.com/helmline/helmline/relayd/audit"
+	"github.com/helmline/helmline/relayd/registry"
+	"github.com/helmline/helmline/relayd/store"
+)
+
+// Trail is the audit log.
+type Trail interface {
+	Write(ctx context.Context, e audit.Event) error
+}
+
+// Ways are the other doors, as host:port; a door that is off is empty.
+type Ways struct {
+	RFB, Code, SSH string
+	HostKey        string // fingerprint of the SSH door's key
+}
+
+// A view is a computer's page.
+type view struct {
+	Account  *account.Account
+	Computer listed
+	Own      bool
+	Shares   []registry.Share // for the owner
+	Ways     Ways
+	Code     string    // a one-time code, just made
+	Watch    bool      // it is only for watching
+	Until    time.Time // of the code
+	Problem  string
+}
+
+// computer serves GET /computers/{computer}.
+func (s *Server) computer(w http.ResponseWriter, r *http.Request) {
+	if p, c, ok := s.asked(w, r); ok {
+		s.view(w, r, http.StatusOK, p, c, view{})
+	}
+}
+
+// asked is who asks for which computer; when it is false, the answer is given.
+func (s *Server) asked(w http.ResponseWriter, r *http.Request) (*Person, *registry.Computer, bool) {
+	p, ok := s.signedIn(r)
+	if !ok {
+		toSignIn(w, r)
+		return nil, nil, false
+	}
+	c, err := s.Computers.Find(r.Context(), p.Account, r.PathValue("computer"))
+	switch {
+	case refuse.NoComputer.Is(err), refuse.NameComputer.Is(err):
+		http.Error(w, refuse.NoComputer.Text(), http.StatusNotFound)
+	case err != nil:
+		s.stored(w, p, err)
+	}
+	return p, c, err == nil
+}
+
+// owned is asked, for what only the owner may do.
+func (s *Server) owned(w http.ResponseWriter, r *http.Request) (*Person, *registry.Computer, bool) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	p, c, ok := s.asked(w, r)
+	if ok && c.Owner != p.Account.Email {
+		http.Error(w, "only "+c.Owner+", whose computer it is, may do that", http.StatusForbidden)
+		return nil, nil, false
+	}
+	return p, c, ok
+}
+
+// view shows a computer's page; of v only what is new is set.
+func (s *Server) view(w http.ResponseWriter, r *http.Request, status int, p *Person, c *registry.Computer, v view) {
+	v.Account, v.Own, v.Ways = p.Account, c.Owner == p.Account.Email, s.Ways
+	v.Computer = show(*c, s.Sessions.With()[c.ID])
+	if v.Own {
+		var err error
+		if v.Shares, err = s.Computers.Shares(r.Context(), c.ID); err != nil {
+			s.stored(w, p, err)
+			return
+		}
+	}
+	s.look.show(w, r, status, "computer.html", v)
+}
+
+// alter records what a person changes, and changes it: what cannot be recorded is not done, what then fails is recorded once
+// more. A browser that leaves does not interrupt it.
+func (s *Server) alter(r *http.Request, p *Person, e audit.Event, do func(ctx context.Context) error) error {
+	ctx := context.WithoutCancel(r.Context())
+	e.Door, e.Source = Door, source(r)
+	if e.Detail != "" {
+		e.Detail += ", "
+	}
+	e.Detail += "by " + p.Account.Email
+	if !s.paces.pass(p.Account.ID) {
+		return errors.New("that is more changes than the relay takes from one account at once; wait some seconds")
+	}
+	if err := s.Trail.Write(ctx, e); err != nil {
+		return err
+	}
+	err := do(ctx)
+	if err != nil {
+		e.Kind, e.Detail = e.Kind+".failed", err.Error()
+		if err := s.Trail.Write(ctx, e); err != nil {
+			s.Log.Error("failure not recorded", "viewer", p.Account.Email, "err", err)
+		}
+	}
+	return err
+}
+
+// altered shows what came of a change to a computer.
+func (s *Server) altered(w http.ResponseWriter, r *http.Request, p *Person, c *registry.Computer, err error) {
+	if err != nil {
+		s.view(w, r, http.StatusBadRequest, p, c, view{Problem: err.Error()})
+		return
+	}
+	http.Redirect(w, r, "/computers/"+c.ID, http.StatusSeeOther)
+}
+
+// rename serves POST /computers/{computer}/rename.
+func (s *Server) rename(w http.ResponseWriter, r *http.Request) {
+	p, c, ok := s.owned(w, r)
+	if !ok {
+		return
+	}
+	name := strings.TrimSpace(r.PostFormValue("name"))
+	e := audit.Event{Kind: "host.rename", Computer: c.Owner + "/" + c.Name, ComputerID: c.ID, Detail: "to " + refuse.Printable(name, registry.MaxName)}
+	s.altered(w, r, p, c, s.alter(r, p, e, func(ctx context.Context) error {
+		_, err := s.Computers.Rename(ctx, c.ID, name)
+		return err
+	}))
+}
+
+// remove serves POST /computers/{computer}/remove. The name typed again stands for "yes, this one".
+func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
+	p, c, ok := s.owned(w, r)
+	if !ok {
+		return
+	}
+	if strings.TrimSpace(r.PostFormValue("name")) != c.Name {
+		s.altered(w, r, p, c, fmt.Errorf("to remove the computer, type its name: %s", c.Name))
+		return
+	}
+	e := audit.Event{Kind: "host.remove", Computer: c.Owner + "/" + c.Name, ComputerID: c.ID}
+	err := s.alter(r, p, e, func(ctx context.Context) error {
+		_, err := s.Computers.Remove(ctx, c.ID)
+		return err
+	})
+	if err != nil {
+		s.altered(w, r, p, c, err)
+		return
+	}
+	http.Redirect(w, r, home, http.StatusSeeOther)
+}
+
+// share serves POST /computers/{computer}/share.
+func (s *Server) share(w http.ResponseWriter, r *http.Request) {
+	p, c, ok := s.owned(w, r)
+	if !ok {
+		return
+	}
+	email := strings.TrimSpace(r.PostFormValue("email"))
+	var right registry.Right
+	err := right.UnmarshalText([]byte(r.PostFormValue("right")))
+	var until time.Time
+	if err == nil && right != registry.RightNone {
+		until, err = endOf(r.PostFormValue("for"))
+	}
+	if err == nil {
+		err = account.CheckEmail(email)
+	}
+	if err != nil {
+		s.altered(w, r, p, c, err)
+		return
+	}
+	e := audit.Event{Kind: "host.share", Computer: c.Owner + "/" + c.Name, ComputerID: c.ID, Account: email, Detail: right.String()}
+	if !until.IsZero() {
+		e.Detail += until.UTC().Format(" until 2006-01-02T15:04:05Z")
+	}
+	err = s.alter(r, p, e, func(ctx context.Context) error {
+		_, err := s.Computers.Share(ctx, c.ID, email, right, until)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		err = fmt.Errorf("%s has no account here, or no right to this computer", email)
+	}
+	s.altered(w, r, p, c, err)
+}
+
+// endOf is when a right ends that is given for a time as the page offers it; zero: never.
+func endOf(choice string) (time.Time, error) {
+	switch choice {
+	case "":
+		return time.Time{}, nil
+	case "hour":
+		return time.Now().Add(time.Hour), nil
+	case "day":
+		return time.Now().Add(24 * time.Hour), nil
+	case "week":
+		return time.Now().Add(7 * 24 * time.Hour), nil
+	}
+	return time.Time{}, errors.New("a right is given for an hour, a day, a week or for good")
+}
+
+// code serves POST /computers/{computer}/code: a one-time code for viewers without user names.
+func (s *Server) code(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	p, c, ok := s.asked(w, r)
+	if !ok {
+		return
+	}
+	v := view{Watch: r.PostFormValue("role") == "watch"}
+	role := tunnel.RoleControl
+	if v.Watch {
+		role = tunnel.RoleWatch
+	}
+	e := audit.Event{Kind: "code.make", Account: p.Account.Email, Computer: c.Owner + "/" + c.Name, ComputerID: c.ID, Role: role.String()}
+	err := s.alter(r, p, e, func(context.Context) (err error) {
+		v.Code, v.Until, err = s.Computers.Codes().Make(p.Account, c, role)
+		return err
+	})
+	if err != nil {
+		s.altered(w, r, p, c, err)
+		return
+	}
+	s.view(w, r, http.StatusOK, p, c, v)
+}
+
+// An invitation is the page that adds a computer.
+type invitation struct {
+	Account       *account.Account
+	Name, Problem string
+	Line          string // to run on the computer; empty: not asked for yet
+	Until         time.Time
+}
+
+// askName serves GET /computers/add.
+func (s *Server) askName(w http.ResponseWriter, r *http.Request) {
+	p, ok := s.signedIn(r)
+	if !ok {
+		toSignIn(w, r)
+		return
+	}
+	s.look.show(w, r, http.StatusOK, "add.html", invitation{Account: p.Account})
+}
+
+// invite serves POST /computers/add.
+func (s *Server) invite(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	p, ok := s.signedIn(r)
+	if !ok {
+		toSignIn(w, r)
+		return
+	}
+	v := invitation{Account: p.Account, Name: strings.TrimSpace(r.PostFormValue("name"))}
+	e := audit.Event{Kind: "host.invite", Account: p.Account.Email, Computer: refuse.Printable(v.Name, registry.MaxName)}
+	err := s.alter(r, p, e, func(ctx context.Context) error {
+		id, secret, until, err := s.Computers.Invite(ctx, p.Account.Email, v.Name)
+		if err == nil {
+			t := tunnel.Token{Relay: s.Ways.SSH, Fingerprint: s.Ways.HostKey, ID: id, Secret: secret}
+			v.Line, v.Until = "sudo hostd enroll "+t.String(), until
+		}
+		return err
+	})
+	status := http.StatusOK
+	if err != nil {
+		v.Problem, status = err.Error(), http.StatusBadRequest
+	}
+	s.look.show(w, r, status, "add.html", v)
+}

@@ -1,0 +1,167 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/relayd/account"
+	"github.com/helmline/helmline/relayd/broker"
+	"github.com/helmline/helmline/relayd/registry"
+)
+
+// Sessions are those that go on.
+type Sessions interface {
+	// With are the sessions with each computer, by its UUID, oldest first.
+	With() map[string][]broker.Joined
+}
+
+// A listed computer is one as its page and the API show it.
+type listed struct {
+	registry.Computer
+	State  string          `json:"state"`            // online, in use (somebody has come to control it) or offline
+	Joined []broker.Joined `json:"joined,omitempty"` // through the relay
+}
+
+// A list is the answer of GET /api/computers.
+type list struct {
+	Computers []listed `json:"computers"`
+}
+
+// Times and numbers of the page that is told what changes.
+const (
+	maxWatches  = 16 // pages of one account
+	lookEvery   = time.Second
+	quietTime   = 15 * time.Second // then the connection is tried
+	watchTime   = 10 * time.Minute // then the page asks anew, and is looked at anew
+	watchAnswer = 10 * time.Second // for the page to take what it is told
+)
+
+// computers are those that an account may use.
+func (s *Server) computers(ctx context.Context, a *account.Account) (list, error) {
+	all, err := s.Computers.ForAccount(ctx, a)
+	l := list{make([]listed, len(all))}
+	with := s.Sessions.With()
+	for i, c := range all {
+		l.Computers[i] = show(c, with[c.ID])
+	}
+	return l, err
+}
+
+func show(c registry.Computer, joined []broker.Joined) listed {
+	l := listed{Computer: c, State: "offline", Joined: joined}
+	if c.Online {
+		l.State, l.LastSeen = "online", time.Time{} // it is seen now
+	}
+	for _, j := range joined {
+		if c.Online && j.Role != "watch" {
+			l.State = "in use"
+		}
+	}
+	return l
+}
+
+// list serves GET /computers.
+func (s *Server) list(w http.ResponseWriter, r *http.Request) {
+	p, ok := s.signedIn(r)
+	if !ok {
+		toSignIn(w, r)
+		return
+	}
+	l, err := s.computers(r.Context(), p.Account)
+	if err != nil {
+		s.stored(w, p, err)
+		return
+	}
+	s.look.show(w, r, http.StatusOK, "computers.html", struct {
+		Account *account.Account
+		list
+	}{p.Account, l})
+}
+
+// stored tells that the store has failed.
+func (s *Server) stored(w http.ResponseWriter, p *Person, err error) {
+	s.Log.Error("page not made", "viewer", p.Account.Email, "err", err)
+	http.Error(w, refuse.StorageOut.Text(), http.StatusServiceUnavailable)
+}
+
+// apiList serves GET /api/computers.
+func (s *Server) apiList(w http.ResponseWriter, r *http.Request) {
+	p, ok := s.signedIn(r)
+	if !ok {
+		answer(w, http.StatusUnauthorized, refuse.SignIn.Of())
+		return
+	}
+	l, err := s.computers(r.Context(), p.Account)
+	if err != nil {
+		s.Log.Error("computers not listed", "viewer", p.Account.Email, "err", err)
+		answer(w, http.StatusServiceUnavailable, refuse.StorageOut.Of())
+		return
+	}
+	answer(w, http.StatusOK, l)
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // fails only when the client has gone
+}
+
+// apiEvents serves GET /api/computers/events: what GET /api/computers answers, and again whenever it has changed, as server-sent
+// events.
+func (s *Server) apiEvents(w http.ResponseWriter, r *http.Request) {
+	p, ok := s.signedIn(r)
+	switch {
+	case !ok:
+		answer(w, http.StatusUnauthorized, refuse.SignIn.Of())
+		return
+	case !s.watches.enter(p.Account.ID, maxWatches):
+		http.Error(w, "too many pages at once", http.StatusTooManyRequests)
+		return
+	}
+	defer s.watches.leave(p.Account.ID)
+	ctx, cancel := context.WithTimeout(r.Context(), watchTime)
+	defer cancel()
+	defer context.AfterFunc(p.Gone, cancel)()
+	out := http.NewResponseController(w)
+	if out.SetReadDeadline(time.Time{}) != nil { // of the request, which is read
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	var told []byte
+	var at time.Time
+	for {
+		l, err := s.computers(ctx, p.Account)
+		if err != nil {
+			return // the page asks again
+		}
+		now, err := json.Marshal(l)
+		if err != nil {
+			return
+		}
+		text := []byte(nil)
+		switch {
+		case !bytes.Equal(now, told):
+			text = append(append([]byte("data: "), now...), "\n\n"...)
+		case time.Since(at) > quietTime:
+			text = []byte(":\n\n")
+		}
+		if text != nil {
+			told, at = now, time.Now()
+			_ = out.SetWriteDeadline(at.Add(watchAnswer)) // Flush tells
+			if _, err := w.Write(text); err != nil || out.Flush() != nil {
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package web
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// slots count what each account has open at once.
+type slots struct {
+	mu   sync.Mutex // guards what follows
+	open map[int64]int
+}
+
+// enter is false when the account has most open already; else leave must follow.
+func (s *slots) enter(account int64, most int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.open = map[int64]int{}
+	}
+	if s.open[account] >= most {
+		return false
+	}
+	s.open[account]++
+	return true
+}
+
+func (s *slots) leave(account int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[account]--; s.open[account] == 0 {
+		delete(s.open, account)
+	}
+}
+
+// Each change is recorded: so many may an account make, lest it fill the disk.
+const (
+	changeEvery = 5 * time.Second
+	changeBurst = 40
+)
+
+// paces bound how fast each account changes things.
+type paces struct {
+	mu sync.Mutex // guards what follows
+	of map[int64]*rate.Limiter
+}
+
+func (p *paces) pass(account int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.of == nil {
+		p.of = map[int64]*rate.Limiter{}
+	}
+	l := p.of[account]
+	if l == nil {
+		l = rate.NewLimiter(rate.Every(changeEvery), changeBurst)
+		p.of[account] = l
+	}
+	return l.Allow()
+}

@@ -1,0 +1,64 @@
+// The list of computers, kept true without reload by what the relay tells.
+const list = document.getElementById("list");
+const blank = document.getElementById("row").content.firstElementChild;
+const search = document.getElementById("search");
+const none = document.getElementById("none");
+const time = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+// text is what a person reads of the state; the sign before it is the style sheet's.
+function text(c) {
+    switch (c.state) {
+    case "online": return "Online";
+    case "in use": return "In use";
+    }
+    return c.last_seen ? `Offline, last seen ${time.format(new Date(c.last_seen))}` : "Offline, never seen";
+}
+
+function joined(c) {
+    const all = c.joined ?? [];
+    const what = role => role === "watch" ? "watching" : "in control or about to be";
+    return all.map(j => `${j.account}, ${what(j.role)}, since ${time.format(new Date(j.since))}`).join("; ");
+}
+
+function fill(row, c) {
+    const set = (name, text) => { const e = row.querySelector(name); if (e.textContent !== text) e.textContent = text; };
+    const at = `/computers/${c.id}`;
+    row.dataset.id = c.id;
+    set(".name", c.name);
+    row.querySelector(".name").href = at + (c.right === "watch" ? "/connect?role=watch" : "/connect");
+    row.querySelector(".watch").href = at + "/connect?role=watch";
+    row.querySelector(".about").href = at;
+    set(".owner", c.owner === list.dataset.account ? "" : `of ${c.owner}`);
+    set(".state", text(c));
+    row.querySelector(".state").dataset.state = c.state;
+    set(".joined", joined(c));
+}
+
+function show({ computers }) {
+    const rows = new Map([...list.children].map(row => [row.dataset.id, row]));
+    computers.forEach((c, i) => {
+        const row = rows.get(c.id) ?? blank.cloneNode(true);
+        rows.delete(c.id);
+        fill(row, c);
+        if (list.children[i] !== row) list.insertBefore(row, list.children[i] ?? null);
+    });
+    for (const row of rows.values()) row.remove();
+    none.hidden = computers.length > 0;
+    narrow();
+}
+
+// narrow hides what does not have all words of the search.
+function narrow() {
+    const words = search.value.toLowerCase().split(/\s+/);
+    for (const row of list.children) {
+        const have = row.querySelector("div").textContent.toLowerCase();
+        row.hidden = !words.every(word => have.includes(word));
+    }
+}
+
+search.hidden = false;
+search.addEventListener("input", narrow);
+const events = new EventSource("/api/computers/events");
+events.onmessage = event => show(JSON.parse(event.data));
+// An answer that is no stream ends it for good: not signed in any more, most likely.
+events.onerror = () => { if (events.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 10000); };

@@ -1,0 +1,301 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"html"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/bridge/rfb/rfbtest"
+	"github.com/helmline/helmline/bridge/tunnel"
+	"github.com/helmline/helmline/relayd/registry"
+)
+
+// A told is what the API says of a computer.
+type told struct {
+	ID, Name, Owner, Right, State string
+	Joined                        []struct{ Account, Role string }
+}
+
+type toldAll struct{ Computers []told }
+
+// id is the number of a computer, from the API.
+func (b *browser) id(name string) string {
+	b.t.Helper()
+	_, body, _ := b.get("/api/computers")
+	var all toldAll
+	if err := json.Unmarshal([]byte(body), &all); err != nil {
+		b.t.Fatalf("%v: %s", err, body)
+	}
+	for _, c := range all.Computers {
+		if c.Name == name {
+			return c.ID
+		}
+	}
+	b.t.Fatalf("no computer %s: %s", name, body)
+	return ""
+}
+
+// events gives what the relay tells, as it tells it.
+func (b *browser) events() <-chan toldAll {
+	b.t.Helper()
+	req, _ := http.NewRequestWithContext(b.t.Context(), "GET", b.base+"/api/computers/events", nil)
+	got, err := (&http.Client{Jar: b.http.Jar, Transport: b.http.Transport}).Do(req)
+	if err != nil || got.StatusCode != http.StatusOK || got.Header.Get("Content-Type") != "text/event-stream" {
+		b.t.Fatalf("events: %v, %+v", err, got)
+	}
+	b.t.Cleanup(func() { got.Body.Close() })
+	out := make(chan toldAll, 100)
+	go func() {
+		defer close(out)
+		for lines := bufio.NewScanner(got.Body); lines.Scan(); {
+			text, ok := strings.CutPrefix(lines.Text(), "data: ")
+			var all toldAll
+			if ok && json.Unmarshal([]byte(text), &all) == nil {
+				out <- all
+			}
+		}
+	}()
+	return out
+}
+
+// The list is told, without reload, who is joined to a computer and that it goes away; each person's own and no other.
+func TestWebComputersAreLive(t *testing.T) {
+	r := startRelay(t, withWeb)
+	r.account("alice@example.com")
+	r.account("bob@example.com")
+	desk := r.computer("alice@example.com", "desk7", echo)
+	alice, bob := r.browser(), r.browser()
+	for _, path := range []string{"/api/computers", "/api/computers/events"} {
+		if status, body, _ := alice.get(path); status != http.StatusUnauthorized || !strings.Contains(body, `"code":40050`) {
+			t.Errorf("%s without sign-in: %d %s", path, status, body)
+		}
+	}
+	alice.signIn("alice@example.com", password, "")
+	bob.signIn("bob@example.com", password, "")
+	if _, body, _ := bob.get("/api/computers"); strings.TrimSpace(body) != `{"computers":[]}` {
+		t.Errorf("bob sees %s", body)
+	}
+	told := alice.events()
+	first := within(t, told, "first event")
+	if len(first.Computers) != 1 || first.Computers[0].Name != "desk7" || first.Computers[0].State != "online" || first.Computers[0].Right != "control" {
+		t.Errorf("told first: %+v", first)
+	}
+	c, no := alice.reach("desk7", "control")
+	if no != nil {
+		t.Fatal(no)
+	}
+	used := within(t, told, "event of the session")
+	if u := used.Computers[0]; u.State != "in use" || len(u.Joined) != 1 || u.Joined[0].Account != "alice@example.com" || u.Joined[0].Role != "control" {
+		t.Errorf("told of the session: %+v", used)
+	}
+	c.CloseNow()
+	if free := within(t, told, "event of its end"); free.Computers[0].State != "online" {
+		t.Errorf("told of its end: %+v", free)
+	}
+	desk.Close()
+	if gone := within(t, told, "event of the computer's end"); gone.Computers[0].State != "offline" {
+		t.Errorf("told of the computer's end: %+v", gone)
+	}
+	alice.post("/signout", nil)
+	for range told { // ends with the sign-in
+	}
+}
+
+// Its owner, and nobody else, adds, names, shares and removes a computer; each change is in the audit log.
+func TestWebOwnerManagesComputer(t *testing.T) {
+	r := startRelay(t, withWeb)
+	for _, a := range []string{"alice@example.com", "bob@example.com", "carol@example.com"} {
+		r.account(a)
+	}
+	desk := r.computer("alice@example.com", "desk7", echo)
+	alice, bob, carol := r.browser(), r.browser(), r.browser()
+	alice.signIn("alice@example.com", password, "")
+	bob.signIn("bob@example.com", password, "")
+	carol.signIn("carol@example.com", password, "")
+	at := "/computers/" + alice.id("desk7")
+
+	_, page, _ := alice.post("/computers/add", url.Values{"name": {"desk8"}})
+	m := regexp.MustCompile(`sudo hostd enroll (\S+?)</code>`).FindStringSubmatch(page)
+	if m == nil {
+		t.Fatalf("no line to run:\n%s", page)
+	}
+	if token, err := tunnel.ParseToken(html.UnescapeString(m[1])); err != nil || token.Relay != "localhost:"+portOf(r.ports["ssh"]) {
+		t.Errorf("the line holds %+v, %v", token, err)
+	}
+	if status, page, _ := alice.post("/computers/add", url.Values{"name": {"desk7"}}); status != http.StatusBadRequest || !strings.Contains(page, "already") {
+		t.Errorf("a second desk7: %d\n%s", status, page)
+	}
+
+	if _, page, _ := alice.post(at+"/share", url.Values{"email": {"bob@example.com"}, "right": {"watch"}, "for": {"day"}}); !strings.Contains(page, "bob@example.com") {
+		t.Errorf("shared:\n%s", page)
+	}
+	if _, page, _ := alice.post(at+"/share", url.Values{"email": {"nobody@example.com"}, "right": {"watch"}}); !strings.Contains(page, "has no account here") {
+		t.Errorf("shared with nobody:\n%s", page)
+	}
+	for _, do := range []string{"/rename", "/remove", "/share"} {
+		form := url.Values{"name": {"desk7"}, "email": {"carol@example.com"}, "right": {"control"}}
+		if status, _, _ := bob.post(at+do, form); status != http.StatusForbidden {
+			t.Errorf("bob: %s: %d", do, status)
+		}
+		if status, page, _ := carol.post(at+do, form); status != http.StatusNotFound || strings.Contains(page, "desk7") {
+			t.Errorf("carol: %s: %d", do, status)
+		}
+	}
+	if status, page, _ := bob.get(at); status != http.StatusOK || strings.Contains(page, "Remove") {
+		t.Errorf("bob's page: %d\n%s", status, page)
+	}
+	if status, page, _ := carol.get(at); status != http.StatusNotFound || strings.Contains(page, "desk7") {
+		t.Errorf("carol's page: %d\n%s", status, page)
+	}
+	if status, page, _ := bob.post(at+"/code", url.Values{"role": {"control"}}); status != http.StatusBadRequest || !strings.Contains(page, refuse.WatchOnly.Of("desk7").Title) && !strings.Contains(page, "watch") {
+		t.Errorf("bob's code for control: %d\n%s", status, page)
+	}
+	if _, page, _ := alice.post(at+"/rename", url.Values{"name": {"<img src=x onerror=alert(1)>"}}); strings.Contains(page, "<img") || !strings.Contains(page, "not a name") {
+		t.Errorf("a hostile name:\n%s", page)
+	}
+	if _, page, _ := alice.post(at+"/rename", url.Values{"name": {"laptop"}}); !strings.Contains(page, "<h1>laptop</h1>") {
+		t.Errorf("renamed:\n%s", page)
+	}
+	if _, page, _ := alice.post(at+"/remove", url.Values{"name": {"desk7"}}); !strings.Contains(page, "type its name") {
+		t.Errorf("removed with a wrong name:\n%s", page)
+	}
+	if _, page, to := alice.post(at+"/remove", url.Values{"name": {"laptop"}}); to != "/computers" || strings.Contains(page, "laptop") {
+		t.Errorf("removed: %s\n%s", to, page)
+	}
+	within(t, desk.Done(), "end of the tunnel of a removed computer")
+	log := auditText(t, r.dir)
+	for _, want := range []string{
+		`"kind":"host.invite","account":"alice@example.com","computer":"desk8"`, `"kind":"host.share"`, `"kind":"host.share.failed"`,
+		`"kind":"host.rename"`, `"kind":"host.remove"`, `"kind":"code.make.failed"`,
+	} {
+		if !strings.Contains(log, want) {
+			t.Errorf("not in the audit log: %s", want)
+		}
+	}
+	if strings.Contains(log, html.UnescapeString(m[1])) {
+		t.Error("the token is in the audit log")
+	}
+}
+
+// A code made on the page signs a viewer without user names in.
+func TestWebCode(t *testing.T) {
+	r := startRelay(t, withWeb)
+	r.account("alice@example.com")
+	desk := r.computer("alice@example.com", "desk7", nil)
+	b := r.browser()
+	b.signIn("alice@example.com", password, "")
+	_, page, _ := b.post("/computers/"+b.id("desk7")+"/code", url.Values{"role": {"watch"}})
+	m := regexp.MustCompile(`class="code">([2-9A-Z]{8})<`).FindStringSubmatch(page)
+	if m == nil {
+		t.Fatalf("no code:\n%s", page)
+	}
+	v, err := rfbtest.Dial(t.Context(), r.ports["rfb_code"], rfbtest.Config{Code: m[1], Roots: r.roots, ServerName: "localhost", Manual: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	if h := within(t, desk.headers, "stream"); h.Role != tunnel.RoleWatch || h.Account != "alice@example.com" {
+		t.Errorf("the computer is told %+v", h)
+	}
+}
+
+// The password is changed with the old one only; every other browser is then signed out. A browser can be signed out from another.
+func TestWebAccount(t *testing.T) {
+	r := startRelay(t, withWeb)
+	r.account("alice@example.com")
+	r.account("bob@example.com")
+	one, two, bob := r.browser(), r.browser(), r.browser()
+	one.signIn("alice@example.com", password, "")
+	two.signIn("alice@example.com", password, "")
+	bob.signIn("bob@example.com", password, "")
+	signedIn := func(b *browser) bool { _, _, at := b.get("/account"); return at == "/account" }
+
+	_, page, _ := one.get("/account")
+	if n := strings.Count(page, `name="id"`); n != 2 || strings.Count(page, "This browser") != 1 {
+		t.Errorf("%d visits:\n%s", n, page)
+	}
+	other := ""
+	for _, row := range strings.Split(page, "<li class")[1:] {
+		if !strings.Contains(row, "This browser") {
+			other = regexp.MustCompile(`name="id" value="(\w+)"`).FindStringSubmatch(row)[1]
+		}
+	}
+	bob.post("/account/visits/end", url.Values{"id": {other}})
+	if !signedIn(two) {
+		t.Error("bob has signed alice out")
+	}
+	one.post("/account/visits/end", url.Values{"id": {other}})
+	if signedIn(two) || !signedIn(one) {
+		t.Error("the other browser is not signed out, or this one is")
+	}
+
+	two.signIn("alice@example.com", password, "")
+	const chosen = "halyard-spinnaker-7"
+	for name, f := range map[string]url.Values{
+		"account name or password": {"old": {"wrong-password"}, "new": {chosen}, "again": {chosen}},
+		"two new passwords differ": {"old": {password}, "new": {chosen}, "again": {chosen + "x"}},
+		"it must have 10":          {"old": {password}, "new": {"short"}, "again": {"short"}},
+	} {
+		if status, page, _ := one.post("/account/password", f); status != http.StatusForbidden || !strings.Contains(page, name) {
+			t.Errorf("%s: %d\n%s", name, status, page)
+		}
+	}
+	if _, page, at := one.post("/account/password", url.Values{"old": {password}, "new": {chosen}, "again": {chosen}}); at != "/account?changed" || !strings.Contains(page, "is changed") {
+		t.Errorf("changed: %s\n%s", at, page)
+	}
+	if !signedIn(one) || signedIn(two) {
+		t.Error("after the change this browser must be signed in, and the other must not")
+	}
+	if status, _, _ := two.signIn("alice@example.com", password, ""); status != http.StatusForbidden {
+		t.Error("the old password still holds")
+	}
+	if status, _, _ := two.signIn("alice@example.com", chosen, ""); status != http.StatusOK {
+		t.Error("the new password does not hold")
+	}
+}
+
+// A right that has ended shows nothing any more.
+func TestWebShareEnds(t *testing.T) {
+	r := startRelay(t, withWeb)
+	r.account("alice@example.com")
+	r.account("bob@example.com")
+	r.computer("alice@example.com", "desk7", echo)
+	if _, err := r.admin.ShareHost(t.Context(), "desk7", "bob@example.com", registry.RightControl, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	alice, bob := r.browser(), r.browser()
+	alice.signIn("alice@example.com", password, "")
+	bob.signIn("bob@example.com", password, "")
+	told := bob.events()
+	if first := within(t, told, "first event"); len(first.Computers) != 1 || first.Computers[0].Owner != "alice@example.com" {
+		t.Errorf("told first: %+v", first)
+	}
+	alice.post("/computers/"+alice.id("desk7")+"/share", url.Values{"email": {"bob@example.com"}, "right": {"none"}})
+	if now := within(t, told, "event of the right's end"); len(now.Computers) != 0 {
+		t.Errorf("told afterwards: %+v", now)
+	}
+}
+
+func portOf(addr string) string { return addr[strings.LastIndex(addr, ":")+1:] }
+
+// auditText is the audit log.
+func auditText(t *testing.T, dir string) string {
+	t.Helper()
+	files, _ := filepath.Glob(filepath.Join(dir, auditDir, "*"))
+	var all strings.Builder
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err == nil {
+			all.Write(b)
+		}
+	}
+	return all.String()
+}

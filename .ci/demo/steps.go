@@ -156,7 +156,7 @@ type door struct {
 func (d *demo) settings(context.Context) error {
 	d.doors = make(map[string]string)
 	// On loopback the code door takes viewers without TLS as well; where others can come, they have a door of their own.
-	doors := []door{{"ssh", d.address, 2222}, {"rfb", d.address, 5900}, {"rfb_code_clear", loopback, 5901}, {"metrics", loopback, 9590}}
+	doors := []door{{"ssh", d.address, 2222}, {"rfb", d.address, 5900}, {"rfb_code_clear", loopback, 5901}, {"web", d.address, 8443}, {"metrics", loopback, 9590}}
 	if !netip.MustParseAddr(d.address).IsLoopback() {
 		doors[2].port = 5902
 		doors = append(doors, door{"rfb_code", d.address, 5901})
@@ -168,7 +168,7 @@ func (d *demo) settings(context.Context) error {
 		}
 	}
 	relay := fmt.Sprintf("# Written by make demo.\nname = \"127.0.0.1\"\nstate_dir = %q\n", filepath.Join(d.place.state, "relayd"))
-	for _, door := range []string{"ssh", "rfb", "metrics"} {
+	for _, door := range []string{"ssh", "rfb", "web", "metrics"} {
 		relay += fmt.Sprintf("\n[%s]\nlisten = %q\n", door, d.doors[door])
 	}
 	relay += fmt.Sprintf("\n[rfb_code]\nlisten = %q\nclear_listen = %q\n", d.doors["rfb_code"], d.doors["rfb_code_clear"])

@@ -28,8 +28,8 @@ func (d *demo) writeEnv() error {
 		{"HELMLINE_RFB", d.reach("rfb")},
 		{"HELMLINE_RFB_CODE", d.reach("rfb_code_clear")},
 		{"HELMLINE_SSH", d.reach("ssh")},
-		{"HELMLINE_WEB", ""}, // not built yet, as the next
-		{"HELMLINE_RDP", ""},
+		{"HELMLINE_WEB", d.site()},
+		{"HELMLINE_RDP", ""}, // not built yet
 		{"HELMLINE_METRICS", d.reach("metrics")},
 		{"HELMLINE_ACCOUNT", account},
 		{"HELMLINE_PASSWORD", d.password},
@@ -56,6 +56,12 @@ func (d *demo) reach(door string) string {
 	return net.JoinHostPort(host, port)
 }
 
+// site is the address of the pages. The relay's own certificate names localhost.
+func (d *demo) site() string {
+	_, port, _ := net.SplitHostPort(d.doors["web"])
+	return "https://localhost:" + port
+}
+
 // pids is a daemon's process and those it has started, separated by spaces.
 func pids(p *rig.Process) string {
 	all := []string{strconv.Itoa(p.Pid)}
@@ -71,11 +77,12 @@ func (d *demo) words() string {
 	port := func(door string) string { _, p, _ := net.SplitHostPort(d.doors[door]); return p }
 	b := &strings.Builder{}
 	fmt.Fprintf(b, `
-Helmline is up. Point a viewer at it:
+Helmline is up. Point a browser or a viewer at it:
 
   account   %s          password     %s
   computer  %s                       access code  %s   (type it into the log-on form)
 
+  a browser           %s   (which will warn of the relay's own certificate)
   TigerVNC            VNC_USERNAME=%s/%s VNC_PASSWORD=%s \
                         vncviewer -X509CA=%s localhost::%s
   Remmina, gvncviewer server localhost:%s, user name %s/%s, CA file %s
@@ -89,7 +96,7 @@ Helmline is up. Point a viewer at it:
   Ctrl-C ends everything.
 
 `, account, d.password, computer, d.code,
-		account, computer, d.password, d.place.file("ca.pem"), port("rfb"),
+		d.site(), account, computer, d.password, d.place.file("ca.pem"), port("rfb"),
 		port("rfb"), account, computer, d.place.file("ca.pem"),
 		account, computer, d.place.file("relayd.toml"), port("rfb_code_clear"),
 		port("ssh"), computer, account)

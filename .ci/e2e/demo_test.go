@@ -22,7 +22,7 @@ import (
 
 // demoFacts are the variables of .demo/env, and whether they must have a value.
 var demoFacts = map[string]bool{
-	"HELMLINE_RFB": true, "HELMLINE_RFB_CODE": true, "HELMLINE_SSH": true, "HELMLINE_WEB": false, "HELMLINE_RDP": false, "HELMLINE_METRICS": true,
+	"HELMLINE_RFB": true, "HELMLINE_RFB_CODE": true, "HELMLINE_SSH": true, "HELMLINE_WEB": true, "HELMLINE_RDP": false, "HELMLINE_METRICS": true,
 	"HELMLINE_ACCOUNT": true, "HELMLINE_PASSWORD": true, "HELMLINE_COMPUTER": true, "HELMLINE_CODE": true, "HELMLINE_CA": true,
 	"HELMLINE_DISPLAY": true, "HELMLINE_RELAYD_CONFIG": true, "HELMLINE_HOSTD_CONFIG": true, "HELMLINE_RELAYD_PID": true, "HELMLINE_HOSTD_PID": true,
 }

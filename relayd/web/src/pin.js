@@ -7,13 +7,18 @@ export async function fingerprints(key) {
 
 const hex = (sum, bytes) => Array.from(new Uint8Array(sum, 0, bytes), b => b.toString(16).padStart(2, "0")).join("-");
 
+// Memory is read each time anew: another tab may have written to it.
 export class Memory {
     constructor(computer) {
         this.name = "helmline.computer." + computer;
+        this.own = {}; // for a browser that keeps nothing
+    }
+
+    get all() {
         try {
-            this.all = JSON.parse(localStorage.getItem(this.name)) ?? {};
+            return JSON.parse(localStorage.getItem(this.name)) ?? this.own;
         } catch {
-            this.all = {}; // a browser that keeps nothing asks each time
+            return this.own;
         }
     }
 
@@ -22,11 +27,11 @@ export class Memory {
 
     // keep remembers what is in more.
     keep(more) {
-        Object.assign(this.all, more);
+        this.own = { ...this.all, ...more };
         try {
-            localStorage.setItem(this.name, JSON.stringify(this.all));
+            localStorage.setItem(this.name, JSON.stringify(this.own));
         } catch {
-            // likewise
+            // it asks again when the page is opened again
         }
     }
 }

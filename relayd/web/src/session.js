@@ -69,12 +69,8 @@ class Attempt {
     }
 
     ask(types) {
-        $("user-row").hidden = !types.includes("username");
         $("code-link").hidden = !types.includes("username");
-        $("which").textContent = types.includes("username")
-            ? "Type the user name and password that you would type sitting at it."
-            : "Type the access code that was chosen when the host software was installed.";
-        $("secret-label").textContent = types.includes("username") ? "Password" : "Computer Access Code";
+        askFor(types.includes("username"));
         $("key").textContent = this.key.short;
         $("key-first").hidden = Boolean(memory.pin);
         $("user").value ||= memory.user ?? "";
@@ -134,6 +130,16 @@ function show(part) {
     $(part).querySelector("h1")?.focus();
 }
 
+// askFor has the form ask for a user name and password, or for the access code.
+function askFor(user) {
+    $("user-row").hidden = !user;
+    $("which").textContent = user
+        ? "Type the user name and password that you would type sitting at it."
+        : "Type the access code that was chosen when the host software was installed.";
+    $("secret-label").textContent = user ? "Password" : "Computer Access Code";
+    $("code-link").textContent = user ? "Use the access code instead" : "Use a user name instead";
+}
+
 function askAgain(error) {
     show("login");
     $("login-error").textContent = error;
@@ -170,9 +176,7 @@ $("login-form").addEventListener("submit", e => {
     run.submit($("user-row").hidden ? "" : $("user").value, secret);
 });
 $("code-link").addEventListener("click", () => {
-    const code = $("user-row").hidden = !$("user-row").hidden;
-    $("code-link").textContent = code ? "Use a user name instead" : "Use the access code instead";
-    $("secret-label").textContent = code ? "Computer Access Code" : "Password";
+    askFor($("user-row").hidden);
     $("secret").focus();
 });
 $("trust").addEventListener("click", () => run.trust());

@@ -1,0 +1,81 @@
+package e2e
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/helmline/helmline/.ci/rig"
+)
+
+const portWeb = "8443"
+
+// A step is one of .ci/browser/drive.mjs.
+type step map[string]any
+
+// Browse has Chromium take steps on the relay's pages. It returns when all have come true.
+func (w *World) Browse(steps ...step) {
+	w.T.Helper()
+	b, err := os.ReadFile(w.CA)
+	w.Check(err)
+	block, _ := pem.Decode(b)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	w.Check(err)
+	spki := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+	plan, err := json.Marshal(map[string]any{
+		"site": "https://" + RelayName + ":" + portWeb, "spki": base64.StdEncoding.EncodeToString(spki[:]), "shots": w.folder("shots", w.Viewer), "steps": steps,
+	})
+	w.Check(err)
+	program, err := filepath.Abs("../browser/drive.mjs")
+	w.Check(err)
+	node, err := w.Set.Start(w.Ctx, rig.Program{
+		Args: []string{"node", program}, User: w.Viewer, Network: w.Net.Name("viewer"), Dir: w.Viewer.Home,
+		Stdin: strings.NewReader(string(plan)), Log: w.log("browser"),
+	})
+	w.Check(err)
+	select {
+	case <-node.Done():
+	case <-w.Ctx.Done():
+		node.End()
+	}
+	if err := node.Err(); err != nil {
+		w.T.Fatalf("the browser: %v\n%s", err, rig.Tail(w.log("browser"), 40))
+	}
+}
+
+// A person with nothing but a browser signs in, opens the computer, logs in to it and types; a second tab may watch, and no more; a
+// computer whose key has changed gets nothing. No page breaks its own policy or WCAG AA.
+func TestBrowser(t *testing.T) {
+	w := NewWorld(t, Options{Relay: "[web]\nlisten = \":" + portWeb + "\"\n", Time: 5 * time.Minute})
+	d := w.Furnish()
+	w.Browse(
+		step{"go": "/computers", "see": "Sign in", "axe": true, "shot": "email"},
+		step{"fill": step{"#email": Account}, "see": "Password of your account", "axe": true, "shot": "password"},
+		step{"fill": step{"#password": "wrong"}, "see": "40050", "axe": true},
+		step{"fill": step{"#password": w.Password}, "see": "Online", "axe": true, "shot": "computers"},
+		step{"click": "a.name", "see": "Log in to this computer", "axe": true, "shot": "login"},
+		step{"code": w.Password, "see": "1326", "axe": true, "shot": "wrong"},
+		step{"code": w.Code, "see": "Full screen", "axe": true},
+		step{"type": "from a browser\n", "shot": "desk"},
+
+		step{"page": 1, "go": "/computers", "click": "a.name"},
+		step{"page": 1, "code": w.Code, "see": "40010", "axe": true, "shot": "held"},
+		step{"page": 1, "click": "#offer a"},
+		step{"page": 1, "code": w.Code, "see": "you watch", "shot": "watch"},
+		step{"page": 1, "type": "not this\n"},
+		step{"page": 1, "close": true},
+		step{"type": "and again\n"},
+		step{"click": "#leave", "see": "It lasted", "axe": true, "shot": "ended"},
+
+		step{"forge": true, "click": "#ended .again", "see": "The key of this computer has changed", "axe": true, "shot": "changed"},
+		step{"click": "#trust", "see": "Log in to this computer"},
+	)
+	d.WaitTyped("from a browser\nand again\n")
+}

@@ -41,6 +41,7 @@ func DefaultRelay() *Relay {
 		SSH:      Port{":2222"},
 		RFB:      Port{":5900"},
 		RFBCode:  RFBCode{Listen: ":5901"},
+		Web:      Port{":8443"},
 		Metrics:  Port{"127.0.0.1:9590"},
 		Log:      Log{"info", "text"},
 	}

@@ -54,6 +54,7 @@ func startRelay(t *testing.T, change ...func(c *conf.Relay)) *relay {
 	c.Name = "localhost"
 	c.StateDir = filepath.Join(t.TempDir(), "state")
 	c.SSH.Listen, c.RFB.Listen, c.RFBCode.Listen, c.Metrics.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	c.Web.Listen = "127.0.0.1:0"
 	for _, f := range change {
 		f(c)
 	}

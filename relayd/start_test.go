@@ -266,6 +266,7 @@ state_dir = "` + filepath.Join(dir, "state") + `"
 ssh.listen = ":` + sshPort + `"
 rfb.listen = ":1"
 rfb_code.listen = ""
+web.listen = ""
 metrics.listen = ""
 `
 	if err := os.WriteFile(settings, []byte(text), 0o600); err != nil {
@@ -338,6 +339,7 @@ func TestBusyPort(t *testing.T) {
 	c := conf.DefaultRelay()
 	c.Name, c.StateDir = "localhost", filepath.Join(t.TempDir(), "state")
 	c.SSH.Listen, c.RFB.Listen, c.RFBCode.Listen, c.Metrics.Listen = "127.0.0.1:0", l.Addr().String(), "", ""
+	c.Web.Listen = ""
 	err = run(context.Background(), c, slog.New(slog.DiscardHandler), nil)
 	if err == nil || !strings.HasPrefix(err.Error(), "rfb.listen: listen tcp "+l.Addr().String()) {
 		t.Errorf("%v", err)

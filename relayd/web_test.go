@@ -16,11 +16,8 @@ import (
 
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/bridge/tunnel"
-	"github.com/helmline/helmline/conf"
 	"github.com/helmline/helmline/relayd/registry"
 )
-
-func withWeb(c *conf.Relay) { c.Web.Listen = "127.0.0.1:0" }
 
 // A browser is one that keeps cookies and shows where it has ended up.
 type browser struct {
@@ -105,7 +102,7 @@ func (b *browser) reach(computer, role string) (*websocket.Conn, *refuse.Refusal
 
 // Two steps lead to the page that was asked for; neither tells whether there is such an account; other sites are never led to.
 func TestWebSignIn(t *testing.T) {
-	r := startRelay(t, withWeb)
+	r := startRelay(t)
 	r.account("alice@example.com")
 	r.computer("alice@example.com", "desk7", echo)
 	b := r.browser()
@@ -152,7 +149,7 @@ func TestWebSignIn(t *testing.T) {
 
 // Requests that another site causes change nothing, and no other site gets a WebSocket.
 func TestWebOrigins(t *testing.T) {
-	r := startRelay(t, withWeb)
+	r := startRelay(t)
 	r.account("alice@example.com")
 	r.computer("alice@example.com", "desk7", echo)
 	b := r.browser()
@@ -179,7 +176,7 @@ func TestWebOrigins(t *testing.T) {
 
 // The page is joined to the computer's RFB from its first byte, with the right and the role, and hears why it ends.
 func TestWebSession(t *testing.T) {
-	r := startRelay(t, withWeb)
+	r := startRelay(t)
 	for _, a := range []string{"alice@example.com", "bob@example.com", "carol@example.com"} {
 		r.account(a)
 	}
@@ -250,7 +247,7 @@ func TestWebSignOutEndsSessions(t *testing.T) {
 		"disabled": func(r *relay, _ *browser) { _ = r.admin.DisableAccount(context.Background(), "alice@example.com") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := startRelay(t, withWeb)
+			r := startRelay(t)
 			r.account("alice@example.com")
 			desk := r.computer("alice@example.com", "desk7", echo)
 			b := r.browser()
@@ -272,7 +269,7 @@ func TestWebSignOutEndsSessions(t *testing.T) {
 
 // Pages may not be framed, run only the relay's own script, and are kept by nobody; the bundle is kept for ever.
 func TestWebHeaders(t *testing.T) {
-	r := startRelay(t, withWeb)
+	r := startRelay(t)
 	b := r.browser()
 	got, err := b.http.Get(b.base + "/signin")
 	if err != nil {

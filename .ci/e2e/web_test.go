@@ -15,8 +15,6 @@ import (
 	"github.com/helmline/helmline/.ci/rig"
 )
 
-const portWeb = "8443"
-
 // A step is one of .ci/browser/drive.mjs.
 type step map[string]any
 
@@ -30,7 +28,7 @@ func (w *World) Browse(steps ...step) {
 	w.Check(err)
 	spki := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 	plan, err := json.Marshal(map[string]any{
-		"site": "https://" + RelayName + ":" + portWeb, "spki": base64.StdEncoding.EncodeToString(spki[:]), "shots": w.folder("shots", w.Viewer), "steps": steps,
+		"site": "https://" + RelayName + ":" + PortWeb, "spki": base64.StdEncoding.EncodeToString(spki[:]), "shots": w.folder("shots", w.Viewer), "steps": steps,
 	})
 	w.Check(err)
 	program, err := filepath.Abs("../browser/drive.mjs")
@@ -53,7 +51,7 @@ func (w *World) Browse(steps ...step) {
 // A person with nothing but a browser signs in, opens the computer, logs in to it and types; a second tab may watch, and no more; a
 // computer whose key has changed gets nothing. No page breaks its own policy or WCAG AA.
 func TestBrowser(t *testing.T) {
-	w := NewWorld(t, Options{Relay: "[web]\nlisten = \":" + portWeb + "\"\n", Time: 5 * time.Minute})
+	w := NewWorld(t, Options{Time: 5 * time.Minute})
 	d := w.Furnish()
 	w.Browse(
 		step{"go": "/computers", "see": "Sign in", "axe": true, "shot": "email"},

@@ -25,6 +25,7 @@ const (
 	PortCode    = "5901" // X509Vnc
 	PortClear   = "5902" // on the relay's loopback: VncAuth too
 	PortMetrics = "9590"
+	PortWeb     = "8443"
 
 	Account  = "alice@example.com"
 	Computer = "desk"
@@ -153,7 +154,9 @@ listen = ":%s"
 clear_listen = "127.0.0.1:%s"
 [metrics]
 listen = "127.0.0.1:%s"
-`, RelayName, w.file("relayd"), PortSSH, PortRFB, PortCode, PortClear, PortMetrics)
+[web]
+listen = ":%s"
+`, RelayName, w.file("relayd"), PortSSH, PortRFB, PortCode, PortClear, PortMetrics, PortWeb)
 	w.Check(os.WriteFile(w.file("relayd.toml"), []byte(config+o.Relay), 0o644))
 	w.Relayd = w.Set.Relay(binaries, w.file("relayd.toml"), w.log("relayd"))
 	w.Relayd.User, w.Relayd.Network = w.RelayUser, w.Net.Name("relay")

@@ -183,7 +183,7 @@ func (b *bench) prepareHost(ctx context.Context, name string, enrol func(*rig.Da
 const relaySSH, relayRFB = "22222", "25900"
 
 func (b *bench) prepareRelay(ctx context.Context) error {
-	config := fmt.Sprintf("name = %q\nstate_dir = %q\n[ssh]\nlisten = %q\n[rfb]\nlisten = %q\n[rfb_code]\nlisten = \"\"\n[metrics]\nlisten = \"\"\n",
+	config := fmt.Sprintf("name = %q\nstate_dir = %q\n[ssh]\nlisten = %q\n[rfb]\nlisten = %q\n[rfb_code]\nlisten = \"\"\n[web]\nlisten = \"\"\n[metrics]\nlisten = \"\"\n",
 		b.near.address, b.file("relayd"), net.JoinHostPort(b.near.address, relaySSH), net.JoinHostPort(b.near.address, relayRFB))
 	if err := os.WriteFile(b.file("relayd.toml"), []byte(config), 0o644); err != nil {
 		return err

@@ -256,9 +256,13 @@ func TestWebSignOutEndsSessions(t *testing.T) {
 			if no != nil {
 				t.Fatal(no)
 			}
-			go io.Copy(io.Discard, websocket.NetConn(context.Background(), c, websocket.MessageBinary))
 			within(t, desk.headers, "stream")
 			leave(r, b)
+			var said struct{ Refusal *refuse.Refusal }
+			if err := wsjson.Read(t.Context(), c, &said); err != nil || said.Refusal == nil || said.Refusal.Code != refuse.Ended.Code {
+				t.Errorf("at its end the page hears %+v, %v", said.Refusal, err)
+			}
+			c.CloseNow()
 			within(t, desk.ended, "end of the stream")
 			if _, _, at := b.get("/computers"); !strings.HasPrefix(at, "/signin") {
 				t.Errorf("afterwards the list leads to %s", at)

@@ -33,18 +33,12 @@ func (w *World) Browse(steps ...step) {
 	w.Check(err)
 	program, err := filepath.Abs("../browser/drive.mjs")
 	w.Check(err)
-	node, err := w.Set.Start(w.Ctx, rig.Program{
+	said, err := w.Set.Output(w.Ctx, rig.Program{
 		Args: []string{"node", program}, User: w.Viewer, Network: w.Net.Name("viewer"), Dir: w.Viewer.Home,
-		Stdin: strings.NewReader(string(plan)), Log: w.log("browser"),
+		Stdin: strings.NewReader(string(plan)),
 	})
-	w.Check(err)
-	select {
-	case <-node.Done():
-	case <-w.Ctx.Done():
-		node.End()
-	}
-	if err := node.Err(); err != nil {
-		w.T.Fatalf("the browser: %v\n%s", err, rig.Tail(w.log("browser"), 40))
+	if err != nil {
+		w.T.Fatalf("the browser: %v\n%s", err, said)
 	}
 }
 

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -99,10 +100,12 @@ func (d *Desk) Page(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, refuse.StorageOut.Text(), http.StatusServiceUnavailable)
 		return
 	}
+	// The page sees itself when a computer offers nothing that a browser can do.
+	e2e, _ := json.Marshal(refuse.NeedsE2E.Of(c.Name))
 	d.Look.show(w, r, http.StatusOK, "session.html", struct {
-		Computer   *registry.Computer
-		Role, Says string
-	}{c, role, as.says})
+		Computer        *registry.Computer
+		Role, Says, E2E string
+	}{c, role, as.says, string(e2e)})
 }
 
 // hello is the first message of a page, as text.
@@ -142,16 +145,14 @@ func (d *Desk) Socket(w http.ResponseWriter, r *http.Request) {
 		return // Accept has answered
 	}
 	defer ws.CloseNow()
-	ctx, cancel := context.WithCancel(p.Gone)
-	defer cancel()
-	d.join(ctx, ws, p.Account, r.PathValue("computer"), viewer)
+	d.join(p.Gone, ws, p.Account, r.PathValue("computer"), viewer)
 }
 
-// join reaches the computer for a page and passes bytes until either is done or ctx ends.
-func (d *Desk) join(ctx context.Context, ws *websocket.Conn, acct *account.Account, computer string, viewer netip.AddrPort) {
+// join reaches the computer for a page and passes bytes until either is done or the person has gone.
+func (d *Desk) join(gone context.Context, ws *websocket.Conn, acct *account.Account, computer string, viewer netip.AddrPort) {
 	ws.SetReadLimit(maxHello)
 	var h hello
-	first, stop := context.WithTimeout(ctx, helloTime)
+	first, stop := context.WithTimeout(gone, helloTime)
 	defer stop()
 	if err := wsjson.Read(first, ws, &h); err != nil {
 		d.Log.Info("viewer left before the session", "viewer", viewer, "account", acct.Email, "err", err)
@@ -162,7 +163,7 @@ func (d *Desk) join(ctx context.Context, ws *websocket.Conn, acct *account.Accou
 		ws.Close(websocket.StatusPolicyViolation, "no such role")
 		return
 	}
-	s, err := d.Desks.Open(ctx, broker.Request{
+	s, err := d.Desks.Open(gone, broker.Request{
 		Account: acct, Computer: computer, Role: as.role, Door: Door, Viewer: viewer, Purpose: tunnel.RFB,
 	})
 	if err != nil {
@@ -180,10 +181,17 @@ func (d *Desk) join(ctx context.Context, ws *websocket.Conn, acct *account.Accou
 	}
 	var work sync.WaitGroup
 	defer work.Wait()
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	work.Go(func() { ping(ctx, ws) })
-	_ = s.Join(&lane{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), ws: ws, ended: s.Ended}) // logged there
+	l := &lane{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), ws: ws, ended: func() error {
+		if err := s.Ended(); err != nil || gone.Err() == nil {
+			return err
+		}
+		return refuse.Ended.Of("your signing out")
+	}}
+	defer context.AfterFunc(gone, func() { l.Close() })()
+	_ = s.Join(l) // logged there
 }
 
 // tell says to the page why there is no session any more, or with nil that there is one.

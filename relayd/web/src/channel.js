@@ -11,6 +11,8 @@ export class Channel {
     readyState = "connecting";
     // The refusal that the relay ended the session with.
     refusal = null;
+    // The security types that the computer offers.
+    types = null;
 
     // connect gives a channel on which RFB begins, or throws a Refused. A relay that does not answer within limit
     // milliseconds is given up.
@@ -46,6 +48,7 @@ export class Channel {
     open() {
         this.readyState = "open";
         const early = [];
+        let head = [];
         this.socket.onerror = e => this.onerror?.(e);
         this.socket.onclose = e => {
             this.readyState = "closed";
@@ -54,7 +57,14 @@ export class Channel {
         this.socket.onmessage = e => {
             if (typeof e.data === "string") {
                 this.refusal = JSON.parse(e.data).refusal;
-            } else if (this.onmessage) {
+                return;
+            }
+            if (head) {
+                head.push(...new Uint8Array(e.data.slice(0, 300)));
+                this.types = head.slice(13, 13 + head[12]); // behind the version; RFC 6143, section 7.1.2
+                if (head.length >= 13 + head[12]) head = null;
+            }
+            if (this.onmessage) {
                 this.onmessage(e);
             } else {
                 early.push(e);
@@ -69,7 +79,7 @@ export class Channel {
 
     close() {
         this.readyState = "closing";
-        this.socket.close();
+        this.socket.close(1000);
     }
 }
 

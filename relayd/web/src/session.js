@@ -5,7 +5,7 @@ import { Channel, Refused } from "./channel.js";
 import { Memory, fingerprints } from "./pin.js";
 
 const $ = id => document.getElementById(id);
-const page = $("session").dataset; // computer, name, role
+const page = $("session").dataset; // computer, name, role, and the refusal of a computer that no browser may come to
 const memory = new Memory(page.computer);
 const reachTime = 25000; // ms; the relay itself gives the computer 10 s
 
@@ -105,13 +105,18 @@ class Attempt {
         this.rfb.focus();
     }
 
+    // shut is the refusal when the computer does not offer RA2ne: it only takes viewers that encrypt the whole session.
+    shut() {
+        return this.channel.types && !this.channel.types.includes(6) ? JSON.parse(page.e2e) : null;
+    }
+
     disconnected() {
         const before = this.ended;
         this.ended = true;
         if (this.since) {
             end(this.since, this.channel.refusal);
         } else if (!before && $("login").hidden && $("changed").hidden) {
-            refuse(this.channel.refusal ?? broken("the computer ended the connection"));
+            refuse(this.channel.refusal ?? this.shut() ?? broken("the computer ended the connection"));
         }
     }
 }

@@ -300,3 +300,50 @@ func TestWebHeaders(t *testing.T) {
 		t.Errorf("%s: %d %v", asset, got.StatusCode, got.Header)
 	}
 }
+
+// What a page may ask for is bounded: WebSockets of one account, the length of a hello, roles.
+func TestWebSocketLimits(t *testing.T) {
+	r := startRelay(t)
+	r.account("alice@example.com")
+	r.account("bob@example.com")
+	r.computer("alice@example.com", "desk7", echo)
+	b := r.browser()
+	b.signIn("alice@example.com", password, "")
+	for _, c := range []struct {
+		name, hello string
+		status      websocket.StatusCode
+	}{
+		{"a hello that is no JSON", "helm", websocket.StatusInvalidFramePayloadData},
+		{"a role that there is not", `{"role": "admin"}`, websocket.StatusPolicyViolation},
+		{"a long hello", `{"role": "` + strings.Repeat("w", 300) + `"}`, websocket.StatusMessageTooBig},
+	} {
+		ws, _, err := b.socket("desk7", b.base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ws.Write(t.Context(), websocket.MessageText, []byte(c.hello)); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := ws.Read(t.Context()); websocket.CloseStatus(err) != c.status {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		ws.CloseNow()
+	}
+	var open []*websocket.Conn
+	for {
+		ws, got, err := b.socket("desk7", b.base)
+		if err == nil && len(open) < 32 {
+			open = append(open, ws)
+			continue
+		}
+		if err == nil || got == nil || got.StatusCode != http.StatusTooManyRequests || len(open) != 32 {
+			t.Errorf("WebSocket %d of one account: %v", len(open)+1, err)
+		}
+		break
+	}
+	other := r.browser()
+	other.signIn("bob@example.com", password, "")
+	if _, _, err := other.socket("desk7", other.base); err != nil {
+		t.Errorf("another account's: %v", err)
+	}
+}

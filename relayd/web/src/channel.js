@@ -15,8 +15,8 @@ export class Channel {
     types = null;
 
     // connect gives a channel on which RFB begins, or throws a Refused. A relay that does not answer within limit
-    // milliseconds is given up.
-    static connect(url, role, limit) {
+    // milliseconds is given up. there is called when the relay is reached, and goes on to the computer.
+    static connect(url, role, limit, there) {
         const channel = new Channel();
         const socket = channel.socket = new WebSocket(url);
         socket.binaryType = "arraybuffer";
@@ -27,7 +27,10 @@ export class Channel {
                 channel.close();
                 reject(new Refused({ code: 40007, title: "No answer", detail, remedy: "try again in some seconds" }));
             };
-            socket.onopen = () => socket.send(JSON.stringify({ role }));
+            socket.onopen = () => {
+                there();
+                socket.send(JSON.stringify({ role }));
+            };
             socket.onerror = () => fail("the connection to the relay failed");
             socket.onclose = () => fail("the connection to the relay ended");
             socket.onmessage = e => {

@@ -25,12 +25,14 @@ class Attempt {
     get current() { return run === this; }
 
     async begin() {
-        show("connecting");
+        connecting("Contacting the relay…");
         const url = new URL(`/computers/${encodeURIComponent(page.computer)}/rfb`, location.href);
         url.protocol = "wss:";
         try {
-            this.channel = await Channel.connect(url, page.role, reachTime);
+            this.channel = await Channel.connect(url, page.role, reachTime, () => this.current && connecting("Reaching the computer…"));
             if (!this.current) return this.channel.close();
+            connecting("Waiting for the computer's own log-in…");
+            if (this.typed) connecting("Logging in…");
             this.rfb = new RFB($("screen"), this.channel, { shared: true, credentials: this.typed ?? {} });
         } catch (e) {
             if (this.current) refuse(e instanceof Refused ? e.refusal : broken(e.message));
@@ -64,7 +66,7 @@ class Attempt {
     trust() {
         memory.keep({ pin: this.key.pin });
         if (this.ended) return start(null);
-        show("connecting");
+        connecting("Waiting for the computer's own log-in…");
         this.rfb.approveServer();
     }
 
@@ -82,7 +84,7 @@ class Attempt {
         memory.keep({ pin: this.key.pin });
         this.user = username;
         if (this.ended) return start({ username, password });
-        show("connecting");
+        connecting("Logging in…");
         this.rfb.sendCredentials({ username, password });
     }
 
@@ -133,6 +135,11 @@ function start(typed) {
 function show(part) {
     for (const s of document.querySelectorAll("#session > section")) s.hidden = s.id !== part;
     $(part).querySelector("h1")?.focus();
+}
+
+function connecting(step) {
+    if ($("connecting").hidden) show("connecting");
+    $("step").textContent = step;
 }
 
 // askFor has the form ask for a user name and password, or for the access code.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -82,15 +83,31 @@ func (b *browser) socket(computer, origin string) (*websocket.Conn, *http.Respon
 	return c, got, err
 }
 
+// ticket is what a page asks for before it opens its WebSocket.
+func (b *browser) ticket(computer, role string) string {
+	b.t.Helper()
+	status, page, _ := b.post("/computers/"+computer+"/ticket", url.Values{"role": {role}})
+	var got struct{ Ticket string }
+	if err := json.Unmarshal([]byte(page), &got); status != http.StatusOK || err != nil || got.Ticket == "" {
+		b.t.Fatalf("no ticket: %d %s", status, page)
+	}
+	return got.Ticket
+}
+
 // reach says hello and gives the refusal, or nil.
 func (b *browser) reach(computer, role string) (*websocket.Conn, *refuse.Refusal) {
+	b.t.Helper()
+	return b.reachWith(computer, b.ticket(computer, role))
+}
+
+func (b *browser) reachWith(computer, ticket string) (*websocket.Conn, *refuse.Refusal) {
 	b.t.Helper()
 	c, _, err := b.socket(computer, b.base)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	var said struct{ Refusal *refuse.Refusal }
-	err = wsjson.Write(b.t.Context(), c, map[string]string{"role": role})
+	err = wsjson.Write(b.t.Context(), c, map[string]string{"ticket": ticket})
 	if err == nil {
 		err = wsjson.Read(b.t.Context(), c, &said)
 	}
@@ -162,7 +179,7 @@ func TestWebOrigins(t *testing.T) {
 			t.Errorf("a WebSocket of origin %q: %v", origin, err)
 		}
 	}
-	for _, path := range []string{"/signin", "/signin/password", "/signout"} {
+	for _, path := range []string{"/signin", "/signin/password", "/signout", "/computers/desk7/ticket"} {
 		req, _ := http.NewRequest("POST", b.base+path, nil)
 		req.Header.Set("Origin", "https://evil.example")
 		if status, _, _ := b.do(req); status != http.StatusForbidden {
@@ -208,6 +225,20 @@ func TestWebSession(t *testing.T) {
 		if status, page, _ := carol.get(path); status != http.StatusNotFound || strings.Contains(page, "desk7") {
 			t.Errorf("carol gets %s: %d\n%s", path, status, page)
 		}
+	}
+
+	// A ticket is for whom it was given to, for one computer, and once.
+	spent := alice.ticket("desk7", "watch")
+	if _, no := bob.reachWith("desk7", spent); no == nil || no.Code != refuse.CodeInvalid.Code {
+		t.Errorf("somebody else's ticket: %+v", no)
+	}
+	for _, ticket := range []string{spent, "", alice.ticket("desk8", "watch")} {
+		if _, no := alice.reachWith("desk7", ticket); no == nil || no.Code != refuse.CodeInvalid.Code {
+			t.Errorf("ticket %q: %+v", ticket, no)
+		}
+	}
+	if status, _, _ := alice.post("/computers/desk7/ticket", url.Values{"role": {"admin"}}); status != http.StatusBadRequest {
+		t.Errorf("a ticket for a role that there is not: %d", status)
 	}
 
 	c, no := alice.reach("desk7", "take")
@@ -314,8 +345,7 @@ func TestWebSocketLimits(t *testing.T) {
 		status      websocket.StatusCode
 	}{
 		{"a hello that is no JSON", "helm", websocket.StatusInvalidFramePayloadData},
-		{"a role that there is not", `{"role": "admin"}`, websocket.StatusPolicyViolation},
-		{"a long hello", `{"role": "` + strings.Repeat("w", 300) + `"}`, websocket.StatusMessageTooBig},
+		{"a long hello", `{"ticket": "` + strings.Repeat("w", 300) + `"}`, websocket.StatusMessageTooBig},
 	} {
 		ws, _, err := b.socket("desk7", b.base)
 		if err != nil {

@@ -56,7 +56,8 @@ type Desk struct {
 	Look      *look
 	Person    func(r *http.Request) (*Person, bool) // false: not signed in
 
-	open slots // WebSockets
+	open    slots // WebSockets
+	tickets tickets
 }
 
 // What a WebSocket may cost.
@@ -108,9 +109,31 @@ func (d *Desk) Page(w http.ResponseWriter, r *http.Request) {
 	}{c, role, as.says, string(e2e)})
 }
 
+// Ticket serves POST /computers/{computer}/ticket with a role: what the page shows on its WebSocket.
+func (d *Desk) Ticket(w http.ResponseWriter, r *http.Request) {
+	p, ok := d.Person(r)
+	if !ok {
+		http.Error(w, refuse.SignIn.Text(), http.StatusUnauthorized)
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	as, ok := roles[r.PostFormValue("role")]
+	if !ok {
+		http.Error(w, "no such role", http.StatusBadRequest)
+		return
+	}
+	var h hello
+	if h.Ticket, ok = d.tickets.issue(p, r.PathValue("computer"), as.role); !ok {
+		http.Error(w, "too many sessions at once", http.StatusTooManyRequests)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(h) // whoever does not read it has left
+}
+
 // hello is the first message of a page, as text.
 type hello struct {
-	Role string `json:"role"`
+	Ticket string `json:"ticket"`
 }
 
 // word is what the relay says to a page, as text: first, and when it ends the session.
@@ -145,11 +168,12 @@ func (d *Desk) Socket(w http.ResponseWriter, r *http.Request) {
 		return // Accept has answered
 	}
 	defer ws.CloseNow()
-	d.join(p.Gone, ws, p.Account, r.PathValue("computer"), viewer)
+	d.join(p, ws, r.PathValue("computer"), viewer)
 }
 
 // join reaches the computer for a page and passes bytes until either is done or the person has gone.
-func (d *Desk) join(gone context.Context, ws *websocket.Conn, acct *account.Account, computer string, viewer netip.AddrPort) {
+func (d *Desk) join(p *Person, ws *websocket.Conn, computer string, viewer netip.AddrPort) {
+	acct, gone := p.Account, p.Gone
 	ws.SetReadLimit(maxHello)
 	var h hello
 	first, stop := context.WithTimeout(gone, helloTime)
@@ -158,13 +182,14 @@ func (d *Desk) join(gone context.Context, ws *websocket.Conn, acct *account.Acco
 		d.Log.Info("viewer left before the session", "viewer", viewer, "account", acct.Email, "err", err)
 		return
 	}
-	as, ok := roles[h.Role]
+	role, ok := d.tickets.spend(h.Ticket, p, computer)
 	if !ok {
-		ws.Close(websocket.StatusPolicyViolation, "no such role")
+		_ = tell(ws, refuse.CodeInvalid.Of())
+		ws.Close(websocket.StatusPolicyViolation, "no such ticket")
 		return
 	}
 	s, err := d.Desks.Open(gone, broker.Request{
-		Account: acct, Computer: computer, Role: as.role, Door: Door, Viewer: viewer, Purpose: tunnel.RFB,
+		Account: acct, Computer: computer, Role: role, Door: Door, Viewer: viewer, Purpose: tunnel.RFB,
 	})
 	if err != nil {
 		var r *refuse.Refusal

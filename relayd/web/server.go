@@ -94,6 +94,7 @@ func New(c Config) (*Server, error) {
 	mux.HandleFunc("GET /api/computers", s.apiList)
 	mux.HandleFunc("GET /api/computers/events", s.apiEvents)
 	mux.HandleFunc("GET /computers/{computer}/connect", desk.Page)
+	mux.HandleFunc("POST /computers/{computer}/ticket", desk.Ticket)
 	mux.HandleFunc("GET /computers/{computer}/rfb", desk.Socket)
 	s.http = &http.Server{
 		Handler:           guarded(http.NewCrossOriginProtection().Handler(mux)),

@@ -16,7 +16,7 @@ export class Channel {
 
     // connect gives a channel on which RFB begins, or throws a Refused. A relay that does not answer within limit
     // milliseconds is given up. there is called when the relay is reached, and goes on to the computer.
-    static connect(url, role, limit, there) {
+    static connect(url, ticket, limit, there) {
         const channel = new Channel();
         const socket = channel.socket = new WebSocket(url);
         socket.binaryType = "arraybuffer";
@@ -29,7 +29,7 @@ export class Channel {
             };
             socket.onopen = () => {
                 there();
-                socket.send(JSON.stringify({ role }));
+                socket.send(JSON.stringify({ ticket }));
             };
             socket.onerror = () => fail("the connection to the relay failed");
             socket.onclose = () => fail("the connection to the relay ended");

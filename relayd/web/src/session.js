@@ -26,10 +26,13 @@ class Attempt {
 
     async begin() {
         connecting("Contacting the relay…");
-        const url = new URL(`/computers/${encodeURIComponent(page.computer)}/rfb`, location.href);
+        const way = `/computers/${encodeURIComponent(page.computer)}`;
+        const url = new URL(way + "/rfb", location.href);
         url.protocol = "wss:";
         try {
-            this.channel = await Channel.connect(url, page.role, reachTime, () => this.current && connecting("Reaching the computer…"));
+            const ticket = await askTicket(way + "/ticket");
+            if (!this.current || !ticket) return;
+            this.channel = await Channel.connect(url, ticket, reachTime, () => this.current && connecting("Reaching the computer…"));
             if (!this.current) return this.channel.close();
             connecting("Waiting for the computer's own log-in…");
             if (this.typed) connecting("Logging in…");
@@ -121,6 +124,17 @@ class Attempt {
             refuse(this.channel.refusal ?? this.shut() ?? broken("the computer ended the connection"));
         }
     }
+}
+
+// askTicket gives what the WebSocket is opened with. Who is not signed in any more goes to do that, and comes back.
+async function askTicket(url) {
+    const got = await fetch(url, { method: "POST", body: new URLSearchParams({ role: page.role }), signal: AbortSignal.timeout(reachTime) });
+    if (got.status === 401) {
+        location.reload();
+        return null;
+    }
+    if (!got.ok) throw new Error(await got.text());
+    return (await got.json()).ticket;
 }
 
 const broken = detail => ({ code: 40007, title: "Not reached", detail, remedy: "try again in some seconds" });

@@ -19,6 +19,8 @@ class Attempt {
     // typed is what the person has typed for an earlier attempt, null when they are still to be asked.
     constructor(typed) {
         this.typed = typed;
+        this.user = typed?.username;
+        this.approved = false; // the key that the computer has shown
         this.ended = false;
     }
 
@@ -34,14 +36,12 @@ class Attempt {
             if (!this.current || !ticket) return;
             this.channel = await Channel.connect(url, ticket, reachTime, () => this.current && connecting("Reaching the computer…"));
             if (!this.current) return this.channel.close();
-            connecting("Waiting for the computer's own log-in…");
-            if (this.typed) connecting("Logging in…");
-            this.rfb = new RFB($("screen"), this.channel, { shared: true, credentials: this.typed ?? {} });
+            connecting(this.typed ? "Logging in…" : "Waiting for the computer's own log-in…");
+            this.rfb = new RFB($("screen"), this.channel, { shared: true });
         } catch (e) {
             if (this.current) refuse(e instanceof Refused ? e.refusal : broken(e.message));
             return;
         }
-        this.typed = null; // nothing typed is kept beyond the connection that it is for
         const on = (event, f) => this.rfb.addEventListener(event, e => this.current && f(e.detail));
         on("serververification", d => this.verify(d.publickey));
         on("credentialsrequired", d => this.ask(d.types));
@@ -63,6 +63,11 @@ class Attempt {
             $("changed-key").textContent = this.key.short;
             return;
         }
+        this.approve();
+    }
+
+    approve() {
+        this.approved = true;
         this.rfb.approveServer();
     }
 
@@ -70,10 +75,22 @@ class Attempt {
         memory.keep({ pin: this.key.pin });
         if (this.ended) return start(null);
         connecting("Waiting for the computer's own log-in…");
-        this.rfb.approveServer();
+        this.approve();
     }
 
+    // ask has the person log in. noVNC knows ways to log in that are no secret to the relay; nothing is typed into those.
     ask(types) {
+        if (!this.approved) {
+            refuse(broken("the computer wants a log-in that is not encrypted to its key"));
+            this.ended = true;
+            this.rfb.disconnect();
+            return;
+        }
+        if (this.typed) {
+            this.rfb.sendCredentials(this.typed);
+            this.typed = null; // nothing typed is kept beyond the connection that it is for
+            return;
+        }
         $("code-link").hidden = !types.includes("username");
         askFor(types.includes("username"));
         $("key").textContent = this.key.short;

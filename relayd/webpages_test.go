@@ -69,7 +69,7 @@ func (b *browser) events() <-chan toldAll {
 
 // The list is told, without reload, who is joined to a computer and that it goes away; each person's own and no other.
 func TestWebComputersAreLive(t *testing.T) {
-	r := startRelay(t, withWeb)
+	r := startRelay(t)
 	r.account("alice@example.com")
 	r.account("bob@example.com")
 	desk := r.computer("alice@example.com", "desk7", echo)
@@ -112,7 +112,7 @@ func TestWebComputersAreLive(t *testing.T) {
 
 // Its owner, and nobody else, adds, names, shares and removes a computer; each change is in the audit log.
 func TestWebOwnerManagesComputer(t *testing.T) {
-	r := startRelay(t, withWeb)
+	r := startRelay(t)
 	for _, a := range []string{"alice@example.com", "bob@example.com", "carol@example.com"} {
 		r.account(a)
 	}
@@ -188,7 +188,7 @@ func TestWebOwnerManagesComputer(t *testing.T) {
 
 // A code made on the page signs a viewer without user names in.
 func TestWebCode(t *testing.T) {
-	r := startRelay(t, withWeb)
+	r := startRelay(t)
 	r.account("alice@example.com")
 	desk := r.computer("alice@example.com", "desk7", nil)
 	b := r.browser()
@@ -210,7 +210,7 @@ func TestWebCode(t *testing.T) {
 
 // The password is changed with the old one only; every other browser is then signed out. A browser can be signed out from another.
 func TestWebAccount(t *testing.T) {
-	r := startRelay(t, withWeb)
+	r := startRelay(t)
 	r.account("alice@example.com")
 	r.account("bob@example.com")
 	one, two, bob := r.browser(), r.browser(), r.browser()
@@ -265,7 +265,7 @@ func TestWebAccount(t *testing.T) {
 
 // A right that has ended shows nothing any more.
 func TestWebShareEnds(t *testing.T) {
-	r := startRelay(t, withWeb)
+	r := startRelay(t)
 	r.account("alice@example.com")
 	r.account("bob@example.com")
 	r.computer("alice@example.com", "desk7", echo)

@@ -104,8 +104,8 @@ func run(ctx context.Context, c *conf.Relay, log *slog.Logger, reload <-chan os.
 		codeDoor = clearDoor
 	}
 
-	webDoor, err := web.New(web.Config{
-		Log: log, TLS: cert.server(), People: people, Computers: hosts, Desks: desks, Sessions: desks, Trail: trail, Ways: ways(c, ports, key),
+	webDoor, err := web.New(ctx, web.Config{
+		Log: log, TLS: cert.server(), People: people, Computers: hosts, Desks: desks, Sessions: desks, Trail: trail, Kept: db, Ways: ways(c, ports, key),
 	})
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/bridge/rfb/rfbtest"
 	"github.com/helmline/helmline/bridge/tunnel"
+	"github.com/helmline/helmline/conf"
 	"github.com/helmline/helmline/relayd/registry"
 )
 
@@ -260,6 +261,44 @@ func TestWebAccount(t *testing.T) {
 	}
 	if status, _, _ := two.signIn("alice@example.com", chosen, ""); status != http.StatusOK {
 		t.Error("the new password does not hold")
+	}
+}
+
+// Who is signed in stays so when relayd is restarted, and who has signed out, too. The store does not hold the cookie.
+func TestWebVisitsSurviveRestart(t *testing.T) {
+	c := conf.DefaultRelay()
+	c.Name, c.StateDir = "localhost", filepath.Join(t.TempDir(), "state")
+	c.SSH.Listen, c.RFB.Listen, c.RFBCode.Listen, c.Metrics.Listen, c.Web.Listen = "127.0.0.1:0", "", "", "", "127.0.0.1:0"
+	start := func() *relay { return startRelayWith(t, c) }
+	r := start()
+	r.account("alice@example.com")
+	r.account("bob@example.com")
+	stays, leaves, changes := r.browser(), r.browser(), r.browser()
+	stays.signIn("alice@example.com", password, "")
+	leaves.signIn("alice@example.com", password, "")
+	changes.signIn("bob@example.com", password, "")
+	leftURL, _ := url.Parse(leaves.base)
+	kept := leaves.http.Jar.Cookies(leftURL)
+	leaves.post("/signout", nil)
+	leaves.http.Jar.SetCookies(leftURL, kept) // as a thief would
+	cookie := stays.http.Jar.Cookies(leftURL)[0].Value
+	if err := r.admin.SetPassword(t.Context(), "bob@example.com", []byte("halyard-spinnaker-7")); err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	<-r.stopped
+	files, _ := filepath.Glob(filepath.Join(c.StateDir, "relayd.db*"))
+	for _, f := range files {
+		if b, err := os.ReadFile(f); err != nil || strings.Contains(string(b), cookie) {
+			t.Errorf("%s holds the cookie, or %v", f, err)
+		}
+	}
+	r = start()
+	for name, b := range map[string]*browser{"stays": stays, "leaves": leaves, "changes": changes} {
+		b.base = "https://" + r.ports["web"]
+		if _, _, at := b.get("/account"); (at == "/account") != (name == "stays") {
+			t.Errorf("%s: after the restart at %s", name, at)
+		}
 	}
 }
 

@@ -28,6 +28,9 @@ type Account struct {
 	generation int64 // of what it was signed in by, see Holds
 }
 
+// Generation is of what the account was signed in by; see Service.Again.
+func (a *Account) Generation() int64 { return a.generation }
+
 // A Key is one SSH key of a person.
 type Key struct {
 	Fingerprint string    `json:"fingerprint"` // SHA256:…
@@ -116,6 +119,19 @@ func (s *Service) Holds(ctx context.Context, a *Account) error {
 		return refuse.SignIn.Of()
 	}
 	return err
+}
+
+// Again is an account that was signed in before relayd was started, by what had that generation then. The error is
+// refuse.SignIn when that does not hold any more, or StorageOut.
+func (s *Service) Again(ctx context.Context, id, generation int64) (*Account, error) {
+	row, err := s.store.AccountByID(ctx, id)
+	if errors.Is(err, store.ErrNotFound) || err == nil && (row.Disabled || row.Generation != generation) {
+		return nil, refuse.SignIn.Of()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return public(row), nil
 }
 
 // ByEmail finds an account, disabled or not, for an administrator.

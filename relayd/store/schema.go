@@ -77,6 +77,17 @@ CREATE TABLE failures (
 ) STRICT, WITHOUT ROWID;
 `, `
 ALTER TABLE accounts ADD COLUMN generation INTEGER NOT NULL DEFAULT 0; -- of what it signs in by
+`, `
+CREATE TABLE visits (             -- browsers that are signed in
+	secret     BLOB PRIMARY KEY,  -- SHA-256 of the cookie
+	account    INTEGER NOT NULL REFERENCES accounts ON DELETE CASCADE,
+	generation INTEGER NOT NULL,  -- of what it was signed in by
+	name       TEXT NOT NULL,
+	agent      TEXT NOT NULL,
+	source     TEXT NOT NULL,
+	begun      INTEGER NOT NULL,
+	seen       INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 `}
 
 // migrate brings the schema to the last of steps. Each step and its version number are one transaction, so a killed

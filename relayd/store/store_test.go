@@ -433,3 +433,35 @@ func TestNoRoom(t *testing.T) {
 		t.Errorf("ready without room: %v", err)
 	}
 }
+
+// TestVisits keeps those that were begun and seen late enough, and lets one be ended twice.
+func TestVisits(t *testing.T) {
+	s := openTest(t, privateDir(t))
+	ctx := t.Context()
+	a, err := s.AddAccount(ctx, Account{Email: "a@b"}, "a@b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(n int64) time.Time { return time.UnixMilli(n) }
+	for i, v := range []struct{ begun, seen int64 }{{100, 200}, {101, 200}, {101, 201}, {150, 300}} {
+		if err := s.AddVisit(ctx, Visit{Secret: [32]byte{byte(i)}, Account: a, Generation: 3, Name: "n", Agent: "g", Source: "s", Begun: at(v.begun), Seen: at(v.seen)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.SeenVisit(ctx, [32]byte{3}, at(400)); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.Visits(ctx, at(100), at(200))
+	want := Visit{Secret: [32]byte{3}, Account: a, Generation: 3, Name: "n", Agent: "g", Source: "s", Begun: at(150), Seen: at(400)}
+	if err != nil || len(all) != 2 || all[1] != want {
+		t.Errorf("%+v, %v; the last is to be %+v", all, err, want)
+	}
+	for range 2 {
+		if err := s.EndVisits(ctx, [][32]byte{{2}, {3}}); err != nil {
+			t.Error(err)
+		}
+	}
+	if all, err := s.Visits(ctx, at(0), at(0)); err != nil || len(all) != 0 {
+		t.Errorf("%+v, %v after their end", all, err)
+	}
+}

@@ -91,11 +91,15 @@ func (s *Server) password(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a, err := s.People.ByEmail(r.Context(), p.Account.Email)
+	var secret string
+	if err == nil && !a.Disabled {
+		secret, err = s.visits.begin(a, r)
+	}
 	if err != nil || a.Disabled {
 		toSignIn(w, r)
 		return
 	}
-	setCookie(w, s.visits.begin(a, r))
+	setCookie(w, secret)
 	http.Redirect(w, r, "/account?changed", http.StatusSeeOther)
 }
 

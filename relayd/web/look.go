@@ -23,16 +23,21 @@ type look struct {
 }
 
 func newLook(a *Assets, log *slog.Logger) (*look, error) {
-	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
+	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "seen": seen, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
 	return &look{log, t}, err
 }
 
 // when is a time as people read it on a list.
 func when(t time.Time) string {
-	if t.IsZero() {
-		return "never"
-	}
 	return t.Format("2 January 2006, 15:04")
+}
+
+// seen is when something was seen last.
+func seen(t time.Time) string {
+	if t.IsZero() {
+		return "never seen"
+	}
+	return "last seen " + when(t)
 }
 
 // show writes one page.

@@ -33,6 +33,8 @@ type People interface {
 	// Holds is refuse.SignIn when what the account was signed in by does not hold any more.
 	Holds(ctx context.Context, a *account.Account) error
 	OnRevoke(f func(accountID int64, why string))
+	// Again is an account that was signed in before a restart.
+	Again(ctx context.Context, id, generation int64) (*account.Account, error)
 	ByEmail(ctx context.Context, email string) (*account.Account, error)
 	SetPassword(ctx context.Context, email string, password []byte) error
 }
@@ -56,11 +58,12 @@ type Config struct {
 	Desks     Desks
 	Sessions  Sessions
 	Trail     Trail
+	Kept      Kept
 	Ways      Ways
 }
 
-// New makes the door.
-func New(c Config) (*Server, error) {
+// New makes the door, with the visits that survived a restart.
+func New(ctx context.Context, c Config) (*Server, error) {
 	s := &Server{Config: c}
 	s.TLS = c.TLS.Clone()
 	s.TLS.NextProtos = []string{"http/1.1"} // WebSockets need it
@@ -69,6 +72,10 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	if s.look, err = newLook(assets, c.Log); err != nil {
+		return nil, err
+	}
+	s.visits.log, s.visits.kept = c.Log, c.Kept
+	if err := s.visits.resume(ctx, c.People); err != nil {
 		return nil, err
 	}
 	c.People.OnRevoke(func(id int64, _ string) { s.visits.endAccount(id) })

@@ -70,7 +70,9 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) {
 	a, err := s.People.SignIn(r.Context(), f.Email, password, src.Addr(), Door)
 	var secret string
 	if err == nil {
-		secret = s.visits.begin(a, r)
+		secret, err = s.visits.begin(a, r)
+	}
+	if err == nil {
 		// What was withdrawn between the check of the password and now is seen here or by endAccount.
 		if err = s.People.Holds(r.Context(), a); err != nil {
 			s.visits.endAccount(a.ID)

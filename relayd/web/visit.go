@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/relayd/account"
+	"github.com/helmline/helmline/relayd/store"
 )
 
 // cookieName is of a cookie that only this very host gets, by TLS.
@@ -20,6 +22,7 @@ const cookieName = "__Host-helmline"
 const (
 	idleTime  = 12 * time.Hour     // without a request
 	visitTime = 7 * 24 * time.Hour // at most
+	keepEvery = 10 * time.Minute   // of when it was seen last
 	maxVisits = 32                 // of one account; the oldest ends first
 )
 
@@ -32,36 +35,86 @@ type visit struct {
 	from  string // address of the sign-in
 	begun time.Time
 	seen  time.Time // guarded by the mutex of visits
+	kept  time.Time // the seen that is kept; likewise
 }
 
 func (v *visit) over(now time.Time) bool {
 	return now.Sub(v.seen) > idleTime || now.Sub(v.begun) > visitTime || v.Gone.Err() != nil
 }
 
-// visits are those that exist, by the SHA-256 of their cookie. They do not survive a restart.
-type visits struct {
-	mu   sync.Mutex // guards what follows
-	live map[[sha256.Size]byte]*visit
+// Kept is where visits survive a restart of relayd.
+type Kept interface {
+	AddVisit(ctx context.Context, v store.Visit) error
+	Visits(ctx context.Context, begun, seen time.Time) ([]store.Visit, error)
+	SeenVisit(ctx context.Context, secret [32]byte, at time.Time) error
+	EndVisits(ctx context.Context, secrets [][32]byte) error
 }
 
-// begin makes a visit and gives its cookie's value.
-func (s *visits) begin(a *account.Account, r *http.Request) string {
+// visits are those that exist, by the SHA-256 of their cookie.
+type visits struct {
+	log  *slog.Logger
+	kept Kept
+
+	mu    sync.Mutex // guards what follows
+	live  map[[sha256.Size]byte]*visit
+	ended [][sha256.Size]byte // to be removed from kept
+}
+
+// resume takes up the visits of before a restart that still hold.
+func (s *visits) resume(ctx context.Context, people People) error {
+	s.live = map[[sha256.Size]byte]*visit{}
+	now := time.Now()
+	all, err := s.kept.Visits(ctx, now.Add(-visitTime), now.Add(-idleTime))
+	if err != nil {
+		return err
+	}
+	for _, k := range all {
+		a, err := people.Again(ctx, k.Account, k.Generation)
+		switch {
+		case refuse.SignIn.Is(err):
+			s.ended = append(s.ended, k.Secret)
+		case err != nil:
+			return err
+		default:
+			s.live[k.Secret] = newVisit(a, k)
+		}
+	}
+	return nil
+}
+
+func newVisit(a *account.Account, k store.Visit) *visit {
+	v := &visit{Person: Person{Account: a}, id: k.Name, agent: k.Agent, from: k.Source, begun: k.Begun, seen: k.Seen, kept: k.Seen}
+	v.Gone, v.end = context.WithCancel(context.Background())
+	return v
+}
+
+// begin makes a visit and gives its cookie's value. The error is refuse.StorageOut.
+func (s *visits) begin(a *account.Account, r *http.Request) (string, error) {
 	secret := rand.Text() + rand.Text()
 	now := time.Now()
-	v := &visit{Person: Person{Account: a}, id: rand.Text()[:16], agent: refuse.Printable(r.UserAgent(), 200), from: source(r), begun: now, seen: now}
-	v.Gone, v.end = context.WithCancel(context.Background())
+	k := store.Visit{
+		Secret: sha256.Sum256([]byte(secret)), Account: a.ID, Generation: a.Generation(), Name: rand.Text()[:16],
+		Agent: refuse.Printable(r.UserAgent(), 200), Source: source(r), Begun: now, Seen: now,
+	}
+	if err := s.kept.AddVisit(r.Context(), k); err != nil {
+		return "", err
+	}
+	s.add(k.Secret, newVisit(a, k))
+	s.forget()
+	return secret, nil
+}
+
+// add lists a visit; those that are over go, and the account's oldest where it has too many.
+func (s *visits) add(key [sha256.Size]byte, v *visit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.live == nil {
-		s.live = map[[sha256.Size]byte]*visit{}
-	}
 	count := 0
 	var oldest [sha256.Size]byte
 	for k, o := range s.live {
 		switch {
-		case o.over(now):
+		case o.over(v.begun):
 			s.drop(k)
-		case o.Account.ID == a.ID:
+		case o.Account.ID == v.Account.ID:
 			if count++; count == 1 || o.begun.Before(s.live[oldest].begun) {
 				oldest = k
 			}
@@ -70,14 +123,28 @@ func (s *visits) begin(a *account.Account, r *http.Request) string {
 	if count >= maxVisits {
 		s.drop(oldest)
 	}
-	s.live[sha256.Sum256([]byte(secret))] = v
-	return secret
+	s.live[key] = v
+}
+
+// forget removes those that have ended from where they are kept.
+func (s *visits) forget() {
+	s.mu.Lock()
+	ended := s.ended
+	s.ended = nil
+	s.mu.Unlock()
+	if err := s.kept.EndVisits(context.Background(), ended); err != nil {
+		s.log.Error("ended visits not removed", "err", err)
+		s.mu.Lock()
+		s.ended = append(s.ended, ended...)
+		s.mu.Unlock()
+	}
 }
 
 // drop ends a visit, and with it what is open in it. The mutex is held.
 func (s *visits) drop(k [sha256.Size]byte) {
 	s.live[k].end()
 	delete(s.live, k)
+	s.ended = append(s.ended, k)
 }
 
 // person is who sent a request.
@@ -86,9 +153,23 @@ func (s *visits) person(r *http.Request) (*Person, bool) {
 	if !ok {
 		return nil, false
 	}
+	v, keep := s.find(k, time.Now())
+	if keep {
+		if err := s.kept.SeenVisit(r.Context(), k, time.Now()); err != nil {
+			s.log.Error("visit not recorded as seen", "err", err)
+		}
+	}
+	if v == nil {
+		return nil, false
+	}
+	return &v.Person, true
+}
+
+// find is a visit that is seen now, or nil; keep says that this is to be kept.
+func (s *visits) find(k [sha256.Size]byte, now time.Time) (v *visit, keep bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v, now := s.live[k], time.Now()
+	v = s.live[k]
 	if v == nil {
 		return nil, false
 	}
@@ -97,7 +178,10 @@ func (s *visits) person(r *http.Request) (*Person, bool) {
 		return nil, false
 	}
 	v.seen = now
-	return &v.Person, true
+	if keep = now.Sub(v.kept) > keepEvery; keep {
+		v.kept = now
+	}
+	return v, keep
 }
 
 // of are the visits of a person's account, the newest first.
@@ -116,6 +200,7 @@ func (s *visits) of(p *Person) []visited {
 
 // endNamed ends a visit of an account, by its id.
 func (s *visits) endNamed(account int64, id string) {
+	defer s.forget()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for k, v := range s.live {
@@ -128,6 +213,7 @@ func (s *visits) endNamed(account int64, id string) {
 // endOne signs out who sent a request.
 func (s *visits) endOne(r *http.Request) {
 	k, ok := visitKey(r)
+	defer s.forget()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ok && s.live[k] != nil {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/json"
 	"html"
 	"net/http"
@@ -12,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/bridge/rfb/rfbtest"
@@ -261,6 +265,52 @@ func TestWebAccount(t *testing.T) {
 	}
 	if status, _, _ := two.signIn("alice@example.com", chosen, ""); status != http.StatusOK {
 		t.Error("the new password does not hold")
+	}
+}
+
+// A key is added with the password only, and signs in at the SSH door until it is removed; this browser stays signed in.
+func TestWebKeys(t *testing.T) {
+	r := startRelay(t)
+	r.account("alice@example.com")
+	_, private, _ := ed25519.GenerateKey(rand.Reader)
+	key, _ := ssh.NewSignerFromKey(private)
+	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey()))) + " alice's laptop"
+	signsIn := func() bool {
+		c, err := ssh.Dial("tcp", r.ports["ssh"], &ssh.ClientConfig{
+			User: "alice@example.com", Auth: []ssh.AuthMethod{ssh.PublicKeys(key)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+		})
+		if err != nil {
+			return false
+		}
+		c.Close()
+		return true
+	}
+	one, two := r.browser(), r.browser()
+	one.signIn("alice@example.com", password, "")
+	two.signIn("alice@example.com", password, "")
+	for want, f := range map[string]url.Values{
+		"account name or password": {"key": {line}, "password": {"wrong-password"}},
+		"private key":              {"key": {"-----BEGIN OPENSSH PRIVATE KEY-----"}, "password": {password}},
+	} {
+		if status, page, _ := one.post("/account/keys", f); status != http.StatusForbidden || !strings.Contains(page, want) {
+			t.Errorf("%s: %d\n%s", want, status, page)
+		}
+	}
+	fingerprint := ssh.FingerprintSHA256(key.PublicKey())
+	if _, page, _ := one.post("/account/keys", url.Values{"key": {line}, "password": {password}}); !strings.Contains(html.UnescapeString(page), fingerprint) {
+		t.Errorf("added:\n%s", page)
+	}
+	if !signsIn() {
+		t.Error("the key does not sign in")
+	}
+	if _, page, at := one.post("/account/keys/remove", url.Values{"fingerprint": {fingerprint}}); at != "/account" || strings.Contains(html.UnescapeString(page), fingerprint) {
+		t.Errorf("removed: %s\n%s", at, page)
+	}
+	if _, _, at := two.get("/account"); at == "/account" {
+		t.Error("the other browser is signed in still")
+	}
+	if signsIn() {
+		t.Error("a removed key signs in")
 	}
 }
 

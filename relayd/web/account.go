@@ -7,6 +7,9 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
+	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/relayd/account"
 	"github.com/helmline/helmline/relayd/audit"
 )
@@ -15,6 +18,7 @@ import (
 type mine struct {
 	Account *account.Account
 	Visits  []visited
+	Keys    []account.Key
 	Problem string
 	Changed bool // the password, just now
 }
@@ -39,6 +43,11 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) mine(w http.ResponseWriter, r *http.Request, status int, p *Person, m mine) {
 	m.Account, m.Visits = p.Account, s.visits.of(p)
+	var err error
+	if m.Keys, err = s.People.Keys(r.Context(), p.Account.Email); err != nil {
+		s.stored(w, p, err)
+		return
+	}
 	s.look.show(w, r, status, "account.html", m)
 }
 
@@ -90,6 +99,11 @@ func (s *Server) password(w http.ResponseWriter, r *http.Request) {
 		s.mine(w, r, http.StatusForbidden, p, mine{Problem: err.Error()})
 		return
 	}
+	s.again(w, r, p, "/account?changed")
+}
+
+// again signs a browser in anew whose visit has ended with everything else of the account, by what it has just done.
+func (s *Server) again(w http.ResponseWriter, r *http.Request, p *Person, next string) {
 	a, err := s.People.ByEmail(r.Context(), p.Account.Email)
 	var secret string
 	if err == nil && !a.Disabled {
@@ -100,7 +114,59 @@ func (s *Server) password(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	setCookie(w, secret)
-	http.Redirect(w, r, "/account?changed", http.StatusSeeOther)
+	http.Redirect(w, r, next, http.StatusSeeOther)
+}
+
+// addKey serves POST /account/keys. A key signs in for good, so whoever finds an open browser cannot add one: the password is
+// asked for.
+func (s *Server) addKey(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	p, ok := s.signedIn(r)
+	if !ok {
+		toSignIn(w, r)
+		return
+	}
+	password, line := []byte(r.PostFormValue("password")), []byte(r.PostFormValue("key"))
+	defer clear(password)
+	defer clear(line) // it may be a private key
+	key, _, err := account.ParseKey(line)
+	var src netip.AddrPort
+	if err == nil {
+		src, err = netip.ParseAddrPort(r.RemoteAddr)
+	}
+	if err == nil {
+		_, err = s.People.SignIn(r.Context(), p.Account.Email, password, src.Addr(), Door)
+	}
+	if err == nil {
+		e := audit.Event{Kind: "account.key.add", Account: p.Account.Email, Detail: ssh.FingerprintSHA256(key)}
+		err = s.alter(r, p, e, func(ctx context.Context) error {
+			_, err := s.People.AddKey(ctx, p.Account.Email, line)
+			return err
+		})
+	}
+	if err != nil {
+		s.mine(w, r, http.StatusForbidden, p, mine{Problem: err.Error()})
+		return
+	}
+	http.Redirect(w, r, "/account", http.StatusSeeOther)
+}
+
+// removeKey serves POST /account/keys/remove. Like another password it ends whatever is open in the account's name.
+func (s *Server) removeKey(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	p, ok := s.signedIn(r)
+	if !ok {
+		toSignIn(w, r)
+		return
+	}
+	fingerprint := refuse.Printable(r.PostFormValue("fingerprint"), 100)
+	e := audit.Event{Kind: "account.key.remove", Account: p.Account.Email, Detail: fingerprint}
+	err := s.alter(r, p, e, func(ctx context.Context) error { return s.People.RemoveKey(ctx, p.Account.Email, fingerprint) })
+	if err != nil {
+		s.mine(w, r, http.StatusBadRequest, p, mine{Problem: err.Error()})
+		return
+	}
+	s.again(w, r, p, "/account")
 }
 
 // source is the address of who sent a request.

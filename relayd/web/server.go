@@ -37,6 +37,9 @@ type People interface {
 	Again(ctx context.Context, id, generation int64) (*account.Account, error)
 	ByEmail(ctx context.Context, email string) (*account.Account, error)
 	SetPassword(ctx context.Context, email string, password []byte) error
+	Keys(ctx context.Context, email string) ([]account.Key, error)
+	AddKey(ctx context.Context, email string, line []byte) (account.Key, error)
+	RemoveKey(ctx context.Context, email, fingerprint string) error
 }
 
 // A Server is the web door.
@@ -97,6 +100,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("POST /computers/{computer}/code", s.code)
 	mux.HandleFunc("GET /account", s.account)
 	mux.HandleFunc("POST /account/password", s.password)
+	mux.HandleFunc("POST /account/keys", s.addKey)
+	mux.HandleFunc("POST /account/keys/remove", s.removeKey)
 	mux.HandleFunc("POST /account/visits/end", s.endVisit)
 	mux.HandleFunc("GET /api/computers", s.apiList)
 	mux.HandleFunc("GET /api/computers/events", s.apiEvents)

@@ -30,12 +30,14 @@ type told struct {
 	Joined                        []struct{ Account, Role string }
 }
 
-type toldAll struct{ Computers []told }
+type toldAll struct {
+	Computers []told `json:"hosts"`
+}
 
 // id is the number of a computer, from the API.
 func (b *browser) id(name string) string {
 	b.t.Helper()
-	_, body, _ := b.get("/api/computers")
+	_, body, _ := b.get("/api/hosts")
 	var all toldAll
 	if err := json.Unmarshal([]byte(body), &all); err != nil {
 		b.t.Fatalf("%v: %s", err, body)
@@ -52,7 +54,7 @@ func (b *browser) id(name string) string {
 // events gives what the relay tells, as it tells it.
 func (b *browser) events() <-chan toldAll {
 	b.t.Helper()
-	req, _ := http.NewRequestWithContext(b.t.Context(), "GET", b.base+"/api/computers/events", nil)
+	req, _ := http.NewRequestWithContext(b.t.Context(), "GET", b.base+"/api/hosts/events", nil)
 	got, err := (&http.Client{Jar: b.http.Jar, Transport: b.http.Transport}).Do(req)
 	if err != nil || got.StatusCode != http.StatusOK || got.Header.Get("Content-Type") != "text/event-stream" {
 		b.t.Fatalf("events: %v, %+v", err, got)
@@ -79,14 +81,14 @@ func TestWebComputersAreLive(t *testing.T) {
 	r.account("bob@example.com")
 	desk := r.computer("alice@example.com", "desk7", echo)
 	alice, bob := r.browser(), r.browser()
-	for _, path := range []string{"/api/computers", "/api/computers/events"} {
+	for _, path := range []string{"/api/hosts", "/api/hosts/events"} {
 		if status, body, _ := alice.get(path); status != http.StatusUnauthorized || !strings.Contains(body, `"code":40050`) {
 			t.Errorf("%s without sign-in: %d %s", path, status, body)
 		}
 	}
 	alice.signIn("alice@example.com", password, "")
 	bob.signIn("bob@example.com", password, "")
-	if _, body, _ := bob.get("/api/computers"); strings.TrimSpace(body) != `{"computers":[]}` {
+	if _, body, _ := bob.get("/api/hosts"); strings.TrimSpace(body) != `{"hosts":[]}` {
 		t.Errorf("bob sees %s", body)
 	}
 	told := alice.events()
@@ -109,6 +111,23 @@ func TestWebComputersAreLive(t *testing.T) {
 	desk.Close()
 	if gone := within(t, told, "event of the computer's end"); gone.Computers[0].State != "offline" {
 		t.Errorf("told of the computer's end: %+v", gone)
+	}
+	if status, body, _ := bob.get("/api/hosts/" + first.Computers[0].ID + "/connectability"); status != http.StatusNotFound || strings.Contains(body, "desk7") {
+		t.Errorf("bob asks why: %d %s", status, body)
+	}
+	var why struct {
+		Connectable bool
+		Checks      []struct {
+			OK      bool
+			Refusal *refuse.Refusal
+		}
+	}
+	_, body, _ := alice.get("/api/hosts/" + first.Computers[0].ID + "/connectability")
+	if err := json.Unmarshal([]byte(body), &why); err != nil || why.Connectable || len(why.Checks) != 2 || !why.Checks[0].OK || why.Checks[1].OK || why.Checks[1].Refusal.Code != refuse.Offline.Code {
+		t.Errorf("alice asks why: %v %s", err, body)
+	}
+	if _, page, _ := alice.get("/computers/desk7"); !strings.Contains(page, why.Checks[1].Refusal.Remedy) && !strings.Contains(page, html.EscapeString(why.Checks[1].Refusal.Remedy)) {
+		t.Errorf("the page does not say why:\n%s", page)
 	}
 	alice.post("/signout", nil)
 	for range told { // ends with the sign-in

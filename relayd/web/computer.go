@@ -32,6 +32,7 @@ type view struct {
 	Account  *account.Account
 	Computer listed
 	Own      bool
+	Checks   []check
 	Shares   []registry.Share // for the owner
 	Ways     Ways
 	Code     string    // a one-time code, just made
@@ -78,6 +79,7 @@ func (s *Server) owned(w http.ResponseWriter, r *http.Request) (*Person, *regist
 // view shows a computer's page; of v only what is new is set.
 func (s *Server) view(w http.ResponseWriter, r *http.Request, status int, p *Person, c *registry.Computer, v view) {
 	v.Account, v.Own, v.Ways = p.Account, c.Owner == p.Account.Email, s.Ways
+	v.Checks = checks(c)
 	v.Computer = show(*c, s.Sessions.With()[c.ID])
 	if v.Own {
 		var err error

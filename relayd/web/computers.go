@@ -26,9 +26,9 @@ type listed struct {
 	Joined []broker.Joined `json:"joined,omitempty"` // through the relay
 }
 
-// A list is the answer of GET /api/computers.
+// A list is the answer of GET /api/hosts.
 type list struct {
-	Computers []listed `json:"computers"`
+	Computers []listed `json:"hosts"`
 }
 
 // Times and numbers of the page that is told what changes.
@@ -88,7 +88,7 @@ func (s *Server) stored(w http.ResponseWriter, p *Person, err error) {
 	http.Error(w, refuse.StorageOut.Text(), http.StatusServiceUnavailable)
 }
 
-// apiList serves GET /api/computers.
+// apiList serves GET /api/hosts.
 func (s *Server) apiList(w http.ResponseWriter, r *http.Request) {
 	p, ok := s.signedIn(r)
 	if !ok {
@@ -110,7 +110,52 @@ func answer(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // fails only when the client has gone
 }
 
-// apiEvents serves GET /api/computers/events: what GET /api/computers answers, and again whenever it has changed, as server-sent
+// A check is one thing that must hold for a person to come to a computer, as far as the relay knows.
+type check struct {
+	What    string          `json:"what"`
+	OK      bool            `json:"ok"`
+	Since   time.Time       `json:"since,omitzero"` // it does not hold
+	Refusal *refuse.Refusal `json:"refusal,omitempty"`
+}
+
+// checks are what must hold, in the order in which it is asked. Whether somebody has control, and the log-in, are the computer's.
+func checks(c *registry.Computer) []check {
+	right := check{What: "you may control it", OK: c.Right == registry.RightControl}
+	if !right.OK {
+		right.Refusal = refuse.WatchOnly.Of(c.Name)
+	}
+	online := check{What: "it is on, connected to the Internet, and runs hostd", OK: c.Online}
+	if !online.OK {
+		online.Since, online.Refusal = c.LastSeen, refuse.Offline.Of(c.Name, ever(c.LastSeen))
+	}
+	return []check{right, online}
+}
+
+// apiConnectability serves GET /api/hosts/{computer}/connectability: why one cannot connect to control it.
+func (s *Server) apiConnectability(w http.ResponseWriter, r *http.Request) {
+	p, ok := s.signedIn(r)
+	if !ok {
+		answer(w, http.StatusUnauthorized, refuse.SignIn.Of())
+		return
+	}
+	c, err := s.Computers.Find(r.Context(), p.Account, r.PathValue("computer"))
+	switch {
+	case refuse.NoComputer.Is(err), refuse.NameComputer.Is(err):
+		answer(w, http.StatusNotFound, refuse.NoComputer.Of())
+		return
+	case err != nil:
+		s.Log.Error("computer not looked up", "viewer", p.Account.Email, "err", err)
+		answer(w, http.StatusServiceUnavailable, refuse.StorageOut.Of())
+		return
+	}
+	all := checks(c)
+	answer(w, http.StatusOK, struct {
+		Connectable bool    `json:"connectable"`
+		Checks      []check `json:"checks"`
+	}{all[0].OK && all[1].OK, all})
+}
+
+// apiEvents serves GET /api/hosts/events: what GET /api/hosts answers, and again whenever it has changed, as server-sent
 // events.
 func (s *Server) apiEvents(w http.ResponseWriter, r *http.Request) {
 	p, ok := s.signedIn(r)

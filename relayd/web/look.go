@@ -23,7 +23,7 @@ type look struct {
 }
 
 func newLook(a *Assets, log *slog.Logger) (*look, error) {
-	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "seen": seen, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
+	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "ever": ever, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
 	return &look{log, t}, err
 }
 
@@ -32,12 +32,12 @@ func when(t time.Time) string {
 	return t.Format("2 January 2006, 15:04")
 }
 
-// seen is when something was seen last.
-func seen(t time.Time) string {
+// ever is when, if ever.
+func ever(t time.Time) string {
 	if t.IsZero() {
-		return "never seen"
+		return "never"
 	}
-	return "last seen " + when(t)
+	return when(t)
 }
 
 // show writes one page.

@@ -34,16 +34,16 @@ function fill(row, c) {
     set(".joined", joined(c));
 }
 
-function show({ computers }) {
+function show({ hosts }) {
     const rows = new Map([...list.children].map(row => [row.dataset.id, row]));
-    computers.forEach((c, i) => {
+    hosts.forEach((c, i) => {
         const row = rows.get(c.id) ?? blank.cloneNode(true);
         rows.delete(c.id);
         fill(row, c);
         if (list.children[i] !== row) list.insertBefore(row, list.children[i] ?? null);
     });
     for (const row of rows.values()) row.remove();
-    none.hidden = computers.length > 0;
+    none.hidden = hosts.length > 0;
     narrow();
 }
 
@@ -58,7 +58,7 @@ function narrow() {
 
 search.hidden = false;
 search.addEventListener("input", narrow);
-const events = new EventSource("/api/computers/events");
+const events = new EventSource("/api/hosts/events");
 events.onmessage = event => show(JSON.parse(event.data));
 // An answer that is no stream ends it for good: not signed in any more, most likely.
 events.onerror = () => { if (events.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 10000); };

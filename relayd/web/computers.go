@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"context"
+	_ "embed"
 	"encoding/json"
 	"net/http"
 	"time"
@@ -102,6 +103,17 @@ func (s *Server) apiList(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusOK, l)
+}
+
+// openAPI describes the API.
+//
+//go:embed openapi.json
+var openAPI []byte
+
+// apiSelf serves GET /api/openapi.json.
+func apiSelf(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(openAPI) // fails only when the client has gone
 }
 
 func answer(w http.ResponseWriter, status int, v any) {

@@ -103,6 +103,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("POST /account/keys", s.addKey)
 	mux.HandleFunc("POST /account/keys/remove", s.removeKey)
 	mux.HandleFunc("POST /account/visits/end", s.endVisit)
+	mux.HandleFunc("GET /api/openapi.json", apiSelf)
 	mux.HandleFunc("GET /api/hosts", s.apiList)
 	mux.HandleFunc("GET /api/hosts/events", s.apiEvents)
 	mux.HandleFunc("GET /api/hosts/{computer}/connectability", s.apiConnectability)

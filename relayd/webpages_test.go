@@ -331,6 +331,9 @@ func TestWebAccount(t *testing.T) {
 	if !signedIn(one) || signedIn(two) {
 		t.Error("after the change this browser must be signed in, and the other must not")
 	}
+	if _, _, at := two.post("/account/password", nil); at != "/signin?next=%2Fcomputers" {
+		t.Errorf("a form of who is not signed in leads to %s", at)
+	}
 	if status, _, _ := two.signIn("alice@example.com", password, ""); status != http.StatusForbidden {
 		t.Error("the old password still holds")
 	}

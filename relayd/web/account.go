@@ -33,12 +33,8 @@ type visited struct {
 }
 
 // account serves GET /account.
-func (s *Server) account(w http.ResponseWriter, r *http.Request) {
-	if p, ok := s.signedIn(r); ok {
-		s.mine(w, r, http.StatusOK, p, mine{Changed: r.URL.RawQuery == "changed"})
-	} else {
-		toSignIn(w, r)
-	}
+func (s *Server) account(w http.ResponseWriter, r *http.Request, p *Person) {
+	s.mine(w, r, http.StatusOK, p, mine{Changed: r.URL.RawQuery == "changed"})
 }
 
 func (s *Server) mine(w http.ResponseWriter, r *http.Request, status int, p *Person, m mine) {
@@ -52,13 +48,7 @@ func (s *Server) mine(w http.ResponseWriter, r *http.Request, status int, p *Per
 }
 
 // endVisit serves POST /account/visits/end.
-func (s *Server) endVisit(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	p, ok := s.signedIn(r)
-	if !ok {
-		toSignIn(w, r)
-		return
-	}
+func (s *Server) endVisit(w http.ResponseWriter, r *http.Request, p *Person) {
 	err := s.alter(r, p, audit.Event{Kind: "account.signout", Account: p.Account.Email}, func(context.Context) error {
 		s.visits.endNamed(p.Account.ID, r.PostFormValue("id"))
 		return nil
@@ -72,13 +62,7 @@ func (s *Server) endVisit(w http.ResponseWriter, r *http.Request) {
 
 // password serves POST /account/password. The old one counts like one at the sign-in. Everything that is open in the account's
 // name ends, but this browser stays signed in.
-func (s *Server) password(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	p, ok := s.signedIn(r)
-	if !ok {
-		toSignIn(w, r)
-		return
-	}
+func (s *Server) password(w http.ResponseWriter, r *http.Request, p *Person) {
 	old, chosen := []byte(r.PostFormValue("old")), []byte(r.PostFormValue("new"))
 	defer clear(old)
 	defer clear(chosen)
@@ -119,13 +103,7 @@ func (s *Server) again(w http.ResponseWriter, r *http.Request, p *Person, next s
 
 // addKey serves POST /account/keys. A key signs in for good, so whoever finds an open browser cannot add one: the password is
 // asked for.
-func (s *Server) addKey(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	p, ok := s.signedIn(r)
-	if !ok {
-		toSignIn(w, r)
-		return
-	}
+func (s *Server) addKey(w http.ResponseWriter, r *http.Request, p *Person) {
 	password, line := []byte(r.PostFormValue("password")), []byte(r.PostFormValue("key"))
 	defer clear(password)
 	defer clear(line) // it may be a private key
@@ -152,13 +130,7 @@ func (s *Server) addKey(w http.ResponseWriter, r *http.Request) {
 }
 
 // removeKey serves POST /account/keys/remove. Like another password it ends whatever is open in the account's name.
-func (s *Server) removeKey(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	p, ok := s.signedIn(r)
-	if !ok {
-		toSignIn(w, r)
-		return
-	}
+func (s *Server) removeKey(w http.ResponseWriter, r *http.Request, p *Person) {
 	fingerprint := refuse.Printable(r.PostFormValue("fingerprint"), 100)
 	e := audit.Event{Kind: "account.key.remove", Account: p.Account.Email, Detail: fingerprint}
 	err := s.alter(r, p, e, func(ctx context.Context) error { return s.People.RemoveKey(ctx, p.Account.Email, fingerprint) })

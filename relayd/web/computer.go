@@ -243,23 +243,12 @@ type invitation struct {
 }
 
 // askName serves GET /computers/add.
-func (s *Server) askName(w http.ResponseWriter, r *http.Request) {
-	p, ok := s.signedIn(r)
-	if !ok {
-		toSignIn(w, r)
-		return
-	}
+func (s *Server) askName(w http.ResponseWriter, r *http.Request, p *Person) {
 	s.look.show(w, r, http.StatusOK, "add.html", invitation{Account: p.Account})
 }
 
 // invite serves POST /computers/add.
-func (s *Server) invite(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	p, ok := s.signedIn(r)
-	if !ok {
-		toSignIn(w, r)
-		return
-	}
+func (s *Server) invite(w http.ResponseWriter, r *http.Request, p *Person) {
 	v := invitation{Account: p.Account, Name: strings.TrimSpace(r.PostFormValue("name"))}
 	e := audit.Event{Kind: "host.invite", Account: p.Account.Email, Computer: refuse.Printable(v.Name, registry.MaxName)}
 	err := s.alter(r, p, e, func(ctx context.Context) error {

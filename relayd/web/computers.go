@@ -66,12 +66,7 @@ func show(c registry.Computer, joined []broker.Joined) listed {
 }
 
 // list serves GET /computers.
-func (s *Server) list(w http.ResponseWriter, r *http.Request) {
-	p, ok := s.signedIn(r)
-	if !ok {
-		toSignIn(w, r)
-		return
-	}
+func (s *Server) list(w http.ResponseWriter, r *http.Request, p *Person) {
 	l, err := s.computers(r.Context(), p.Account)
 	if err != nil {
 		s.stored(w, p, err)

@@ -90,19 +90,19 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("POST /signin", s.askPassword)
 	mux.HandleFunc("POST /signin/password", s.signIn)
 	mux.HandleFunc("POST /signout", s.signOut)
-	mux.HandleFunc("GET /computers", s.list)
-	mux.HandleFunc("GET /computers/add", s.askName)
-	mux.HandleFunc("POST /computers/add", s.invite)
+	mux.HandleFunc("GET /computers", s.forPerson(s.list))
+	mux.HandleFunc("GET /computers/add", s.forPerson(s.askName))
+	mux.HandleFunc("POST /computers/add", s.forPerson(s.invite))
 	mux.HandleFunc("GET /computers/{computer}", s.computer)
 	mux.HandleFunc("POST /computers/{computer}/rename", s.rename)
 	mux.HandleFunc("POST /computers/{computer}/remove", s.remove)
 	mux.HandleFunc("POST /computers/{computer}/share", s.share)
 	mux.HandleFunc("POST /computers/{computer}/code", s.code)
-	mux.HandleFunc("GET /account", s.account)
-	mux.HandleFunc("POST /account/password", s.password)
-	mux.HandleFunc("POST /account/keys", s.addKey)
-	mux.HandleFunc("POST /account/keys/remove", s.removeKey)
-	mux.HandleFunc("POST /account/visits/end", s.endVisit)
+	mux.HandleFunc("GET /account", s.forPerson(s.account))
+	mux.HandleFunc("POST /account/password", s.forPerson(s.password))
+	mux.HandleFunc("POST /account/keys", s.forPerson(s.addKey))
+	mux.HandleFunc("POST /account/keys/remove", s.forPerson(s.removeKey))
+	mux.HandleFunc("POST /account/visits/end", s.forPerson(s.endVisit))
 	mux.HandleFunc("GET /api/openapi.json", apiSelf)
 	mux.HandleFunc("GET /api/hosts", s.apiList)
 	mux.HandleFunc("GET /api/hosts/events", s.apiEvents)
@@ -136,6 +136,18 @@ func (s *Server) signedIn(r *http.Request) (*Person, bool) {
 		at.Leave()
 	}
 	return p, ok
+}
+
+// forPerson serves only who is signed in, and reads no form that is too long.
+func (s *Server) forPerson(serve func(w http.ResponseWriter, r *http.Request, p *Person)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		if p, ok := s.signedIn(r); ok {
+			serve(w, r, p)
+		} else {
+			toSignIn(w, r)
+		}
+	}
 }
 
 // placeKey is of a connection's place in the turnstile, in the context of its requests.

@@ -21,9 +21,13 @@ type signInForm struct {
 	Refusal     *refuse.Refusal
 }
 
-// toSignIn leads to the sign-in and, behind it, back here.
+// toSignIn leads to the sign-in and, behind it, back here, where here is a page.
 func toSignIn(w http.ResponseWriter, r *http.Request) {
-	http.Redirect(w, r, "/signin?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
+	next := home
+	if r.Method == http.MethodGet {
+		next = r.URL.RequestURI()
+	}
+	http.Redirect(w, r, "/signin?next="+url.QueryEscape(next), http.StatusSeeOther)
 }
 
 // within is next when that is an address on this site, else home.

@@ -53,7 +53,7 @@ func (l *look) show(w http.ResponseWriter, r *http.Request, status int, page str
 	_, _ = w.Write(b.Bytes()) // whoever does not read it has left
 }
 
-// guarded gives every answer the headers that keep pages apart from other sites.
+// guarded gives every answer the headers that keep pages apart from other sites, and bounds what is read of any request.
 func guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -64,6 +64,7 @@ func guarded(next http.Handler) http.Handler {
 		h.Set("Strict-Transport-Security", "max-age=31536000")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		next.ServeHTTP(w, r)
 	})
 }

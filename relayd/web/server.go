@@ -25,6 +25,7 @@ const (
 	answerTime = 30 * time.Second
 	restTime   = time.Minute // between two requests on a connection
 	maxHeader  = 16 << 10    // bytes
+	maxBody    = 64 << 10    // bytes of any request
 )
 
 // People signs people in.
@@ -111,7 +112,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("POST /computers/{computer}/ticket", desk.Ticket)
 	mux.HandleFunc("GET /computers/{computer}/rfb", desk.Socket)
 	s.http = &http.Server{
-		Handler:           guarded(http.NewCrossOriginProtection().Handler(mux)),
+		Handler:           guarded(ownPages(mux)),
 		ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime, WriteTimeout: answerTime, IdleTimeout: restTime, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {

@@ -1,46 +1,9 @@
 package e2e
 
 import (
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/base64"
-	"encoding/json"
-	"encoding/pem"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/helmline/helmline/.ci/rig"
 )
-
-// A step is one of .ci/browser/drive.mjs.
-type step map[string]any
-
-// Browse has Chromium take steps on the relay's pages. It returns when all have come true.
-func (w *World) Browse(steps ...step) {
-	w.T.Helper()
-	b, err := os.ReadFile(w.CA)
-	w.Check(err)
-	block, _ := pem.Decode(b)
-	cert, err := x509.ParseCertificate(block.Bytes)
-	w.Check(err)
-	spki := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
-	plan, err := json.Marshal(map[string]any{
-		"site": "https://" + RelayName + ":" + PortWeb, "spki": base64.StdEncoding.EncodeToString(spki[:]), "shots": w.folder("shots", w.Viewer), "steps": steps,
-	})
-	w.Check(err)
-	program, err := filepath.Abs("../browser/drive.mjs")
-	w.Check(err)
-	said, err := w.Set.Output(w.Ctx, rig.Program{
-		Args: []string{"node", program}, User: w.Viewer, Network: w.Net.Name("viewer"), Dir: w.Viewer.Home,
-		Stdin: strings.NewReader(string(plan)),
-	})
-	if err != nil {
-		w.T.Fatalf("the browser: %v\n%s", err, said)
-	}
-}
 
 // A person with nothing but a browser signs in, opens the computer, logs in to it and types; a second tab may watch, and no more; a
 // computer whose key has changed gets nothing. No page breaks its own policy or WCAG AA.

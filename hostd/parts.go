@@ -85,9 +85,6 @@ func inherited(fd int) (*ipc.Conn, error) {
 	if fd < 0 {
 		return nil, errors.New("this is a part of hostd, which hostd starts by itself; run \"hostd serve\"")
 	}
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return nil, err
-	}
 	unix.CloseOnExec(fd)
 	return ipc.FileConn(os.NewFile(uintptr(fd), "the socket to hostd"))
 }
@@ -97,7 +94,7 @@ func dialMonitor(ctx context.Context, path string) (*ipc.Conn, error) {
 	for {
 		c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"})
 		if err == nil {
-			return ipc.NewConn(c), nil
+			return ipc.NewConn(c)
 		}
 		if !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED) {
 			return nil, err

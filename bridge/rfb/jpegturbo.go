@@ -11,7 +11,7 @@ package rfb
 // static long compress(tjhandle h, const unsigned char *pix, int width, int stride, int height,
 // 		unsigned char *out, int subsampling, int quality) {
 // 	unsigned long size = 0;
-// 	if (tjCompress2(h, pix, width, stride, height, TJPF_BGRX, &out, &size, subsampling, quality, TJFLAG_NOREALLOC) != 0)
+// 	if (tjCompress2(h, pix, width, stride, height, TJPF_BGRX, &out, &size, subsampling, quality, TJFLAG_NOREALLOC | TJFLAG_ACCURATEDCT) != 0)
 // 		return -1;
 // 	return size;
 // }

@@ -172,7 +172,7 @@ func photographed(img frame.Image, r image.Rectangle) bool {
 			}
 			last = v
 			if many <= manyBesideJPEG {
-				if at := v * 0x9e3779b1 >> 26; colours[at] != v {
+				if at := v * paletteHash >> 26; colours[at] != v {
 					colours[at] = v
 					many++
 				}

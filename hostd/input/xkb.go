@@ -81,11 +81,13 @@ func (k xkb) tell(minor byte, body ...byte) {
 	k.x.NewRequest(k.request(minor, body), k.x.NewCookie(false, false))
 }
 
-// watch asks for an event when the map or a light changes, and when the bell rings.
+// watch asks for an event when what keymap reads of the map changes, or a light, and when the bell rings. The parts of the map that say
+// which keys repeat are not asked for: each key that is typed changes them twice.
 func (k xkb) watch() {
 	const all = 1<<xkbNewKeyboardNotify | 1<<xkbLightNotify | 1<<xkbBellNotify
 	const which = all | 1<<xkbMapNotify
-	k.tell(xkbSelectEvents, xkbCoreKeyboard&0xff, xkbCoreKeyboard>>8, which&0xff, which>>8, 0, 0, all&0xff, all>>8, 0xff, 0, 0xff, 0)
+	const parts = xkbKeyTypes | xkbKeySyms | xkbModifierMap
+	k.tell(xkbSelectEvents, xkbCoreKeyboard&0xff, xkbCoreKeyboard>>8, which&0xff, which>>8, 0, 0, all&0xff, all>>8, 0xff, 0, parts, 0)
 }
 
 // named says whether the keyboard's keys have the numbers that Linux gives them.

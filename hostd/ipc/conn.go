@@ -16,14 +16,18 @@ import (
 
 // A Conn carries messages. Send may be called by several goroutines, Receive by one.
 type Conn struct {
-	c   *net.UnixConn // a packet is written whole by the kernel
-	oob [64]byte      // of Receive
+	s   *Socket  // a packet is written whole by the kernel
+	oob [64]byte // of Receive
 }
 
 // NewConn takes over c, a SOCK_SEQPACKET connection.
-func NewConn(c *net.UnixConn) *Conn {
-	c.SetWriteBuffer(1 << 20)
-	return &Conn{c: c}
+func NewConn(c *net.UnixConn) (*Conn, error) {
+	s, err := Take(c)
+	if err != nil {
+		return nil, err
+	}
+	_ = s.control(func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1<<20) }) // else Send waits sooner
+	return &Conn{s: s}, nil
 }
 
 // FileConn takes over f, a SOCK_SEQPACKET socket that was inherited or received.
@@ -38,12 +42,12 @@ func FileConn(f *os.File) (*Conn, error) {
 		c.Close()
 		return nil, fmt.Errorf("%s is not a Unix socket", f.Name())
 	}
-	return NewConn(u), nil
+	return NewConn(u)
 }
 
-// Pair makes two joined sockets, both close-on-exec.
+// Pair makes two joined sockets, both close-on-exec. A process that only keeps them hears nothing of what others say over them.
 func Pair() (a, b *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -80,8 +84,7 @@ func (c *Conn) SendPacket(p []byte, files ...*os.File) error {
 		return fmt.Errorf("a message of %d bytes between hostd's parts, more than %d", len(p), MaxMessage)
 	}
 	if len(files) == 0 {
-		_, err := c.c.Write(p)
-		return err
+		return c.s.send(p, nil)
 	}
 	fds := make([]int, len(files))
 	for i, f := range files { // not f.Fd, which would make the shared description blocking
@@ -93,7 +96,7 @@ func (c *Conn) SendPacket(p []byte, files ...*os.File) error {
 			return err
 		}
 	}
-	_, _, err := c.c.WriteMsgUnix(p, unix.UnixRights(fds...), nil)
+	err := c.s.send(p, unix.UnixRights(fds...))
 	runtime.KeepAlive(files)
 	return err
 }
@@ -101,7 +104,7 @@ func (c *Conn) SendPacket(p []byte, files ...*os.File) error {
 // Receive reads the next packet into buf (MaxMessage bytes) and gives the part of it that was filled and the files that
 // came along, which are the caller's to close. io.EOF is the other part's end.
 func (c *Conn) Receive(buf []byte) ([]byte, []*os.File, error) {
-	n, oobn, flags, _, err := c.c.ReadMsgUnix(buf, c.oob[:])
+	n, oobn, flags, err := c.s.receive(buf, c.oob[:])
 	if err != nil {
 		if errors.Is(err, syscall.ECONNRESET) {
 			err = io.EOF
@@ -120,7 +123,6 @@ func (c *Conn) Receive(buf []byte) ([]byte, []*os.File, error) {
 				continue
 			}
 			for _, fd := range fds {
-				unix.CloseOnExec(fd)
 				files = append(files, os.NewFile(uintptr(fd), "hostd-received"))
 			}
 		}
@@ -156,36 +158,25 @@ func CloseFiles(files []*os.File) {
 
 // Unread says whether something that was sent has not been received yet.
 func (c *Conn) Unread() (bool, error) {
-	raw, err := c.c.SyscallConn()
-	if err != nil {
-		return false, err
-	}
 	n := 0
-	if e := raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); e != nil {
-		return false, e
-	}
+	err := c.s.control(func(fd int) (err error) {
+		n, err = unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+		return err
+	})
 	return n > 0, err
 }
 
 // SetReadDeadline bounds the next Receive.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.c.SetReadDeadline(t) }
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.s.SetReadDeadline(t) }
 
 // Close closes the socket.
-func (c *Conn) Close() error { return c.c.Close() }
+func (c *Conn) Close() error { return c.s.Close() }
 
 // PeerUID is the user of the process at the other end.
 func (c *Conn) PeerUID() (uint32, error) {
-	raw, err := c.c.SyscallConn()
+	cred, err := c.s.Peer()
 	if err != nil {
 		return 0, err
-	}
-	var cred *unix.Ucred
-	var uerr error
-	if err := raw.Control(func(fd uintptr) { cred, uerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return 0, err
-	}
-	if uerr != nil {
-		return 0, uerr
 	}
 	return cred.Uid, nil
 }

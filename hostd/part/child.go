@@ -39,11 +39,12 @@ type startRequest struct {
 	reply chan error
 }
 
-// How late the kernel may wake a part whose timers run out. Go's runtime looks after the threads of a process every 20 µs while it is
-// busy, and for some time after. A worker has one that works, and nothing to look after; it spent a tenth of its time on that.
+// How late the kernel may wake a part whose timers run out; its own choice is 50 µs. Go's runtime looks after the threads of a process
+// every 20 µs while it is busy, and for some time after. A worker has one that works, and nothing to look after; it spent a tenth of its
+// time on that. The units have the same.
 const (
-	usualSlack  = 50 * time.Microsecond // the kernel's own
 	workerSlack = time.Millisecond
+	netSlack    = 200 * time.Microsecond
 )
 
 // Net starts hostd-net.
@@ -53,7 +54,7 @@ func (c *Children) Net(context.Context) (*ipc.Conn, Process, error) {
 	if c.NetUser != nil {
 		setUser(cmd, c.NetUser)
 	}
-	return c.run(cmd, usualSlack)
+	return c.run(cmd, netSlack)
 }
 
 // Worker starts a worker as who.

@@ -32,6 +32,8 @@ func TestClipboard(t *testing.T) {
 	s.attach(a)
 	b := s.enter("root@example.com", "root", ipc.RoleTake)
 	w.clip(ipc.TypeCopy, ipc.Clip{Text: []byte("while nobody controls")})
+	w.send(ipc.TypeReleased, nil) // of nothing: when that is received, the text has been dealt with
+	w.received()
 	s.net.clip(ipc.TypePaste, ipc.Clip{Session: a, Text: []byte("without control")})
 	first, _ := s.control(a, false, false)
 	if !get[ipc.Listen](w, ipc.TypeListen).Clipboard {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -101,6 +102,20 @@ func (a *actor) send(kind ipc.Type, body any) {
 	a.t.Helper()
 	if err := a.conn.Send(kind, body); err != nil {
 		a.t.Fatalf("send %d: %v", kind, err)
+	}
+}
+
+// received waits until the monitor has received all that was sent.
+func (a *actor) received() {
+	a.t.Helper()
+	for late := time.Now().Add(waitTime); ; runtime.Gosched() {
+		unread, err := a.conn.Unread()
+		if err != nil || time.Now().After(late) {
+			a.t.Fatal("the monitor does not receive:", err)
+		}
+		if !unread {
+			return
+		}
 	}
 }
 

@@ -82,7 +82,10 @@ func (u *Units) Net(ctx context.Context) (*ipc.Conn, Process, error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("socket for hostd-net: %w", err)
 		}
-		conn := ipc.NewConn(c)
+		conn, err := ipc.NewConn(c)
+		if err != nil {
+			return nil, nil, fmt.Errorf("socket for hostd-net: %w", err)
+		}
 		uid, err := conn.PeerUID()
 		if err == nil && uid == u.netUID {
 			return conn, detached{}, nil
@@ -153,6 +156,7 @@ func properties(who *login.Account, session bool, parent string, command []strin
 		{"StandardError", dbus.MakeVariant("journal")},
 		{"SyslogIdentifier", dbus.MakeVariant("hostd-worker")},
 		{"UMask", dbus.MakeVariant(uint32(0o022))},
+		{"TimerSlackNSec", dbus.MakeVariant(uint64(workerSlack))},
 		{"LimitCORE", dbus.MakeVariant(uint64(0))},
 		{"KillMode", dbus.MakeVariant("control-group")},
 		{"TimeoutStopUSec", dbus.MakeVariant(uint64(2 * time.Second / time.Microsecond))},

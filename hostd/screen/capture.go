@@ -114,11 +114,13 @@ func (c *capturer) close() {
 	}
 }
 
-// damaged takes the damage out of the server and makes areas of it. seq is the request's number: damage that was
+// damaged takes the damage out of the server and makes areas of it. The stream is held and it flushes it. seq is the request's number: damage that was
 // reported before it is dealt with.
 func (c *capturer) damaged() (seq uint16, err error) {
 	sub := damage.Subtract(c.d.x, c.damage, 0, c.region)
-	r, err := xfixes.FetchRegion(c.d.x, c.region).Reply()
+	region := xfixes.FetchRegion(c.d.x, c.region)
+	c.d.stream.flush()
+	r, err := region.Reply()
 	if err != nil {
 		return 0, err
 	}
@@ -178,11 +180,13 @@ func (c *capturer) capture(img frame.Image, full bool, rects []image.Rectangle) 
 func (c *capturer) shared() error {
 	c.cookies = c.cookies[:0]
 	offset := 0
+	c.d.stream.hold()
 	for _, a := range c.areas {
 		c.cookies = append(c.cookies, shm.GetImage(c.d.x, xproto.Drawable(c.d.root), int16(a.Min.X), int16(a.Min.Y),
 			uint16(a.Dx()), uint16(a.Dy()), ^uint32(0), xproto.ImageFormatZPixmap, c.seg, uint32(offset)))
 		offset += c.d.format.stride(a.Dx()) * a.Dy()
 	}
+	c.d.stream.flush()
 	var err error
 	for _, cookie := range c.cookies {
 		if _, e := cookie.Reply(); err == nil {

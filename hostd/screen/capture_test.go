@@ -304,7 +304,7 @@ func mustDial(t *testing.T, x *xserver) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := dialX(n)
+	c, err := net.Dial("unix", socketPath(n))
 	if err != nil {
 		t.Fatal(err)
 	}

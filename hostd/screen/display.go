@@ -22,6 +22,7 @@ import (
 	"github.com/jezek/xgb/xtest"
 
 	"github.com/helmline/helmline/bridge/frame"
+	"github.com/helmline/helmline/hostd/ipc"
 )
 
 func init() {
@@ -63,16 +64,17 @@ func displayNumber(name string) (int, error) {
 func socketPath(number int) string { return "/tmp/.X11-unix/X" + strconv.Itoa(number) }
 
 // dialX connects to the server's socket, or to its abstract twin where the file system is another.
-func dialX(number int) (net.Conn, error) {
+func dialX(number int) (*ipc.Socket, error) {
 	d := net.Dialer{Timeout: connectTime}
 	c, err := d.Dial("unix", socketPath(number))
-	if err == nil {
-		return c, nil
+	if err != nil {
+		a, err2 := d.Dial("unix", "@"+socketPath(number))
+		if err2 != nil {
+			return nil, err
+		}
+		c = a
 	}
-	if a, err2 := d.Dial("unix", "@"+socketPath(number)); err2 == nil {
-		return a, nil
-	}
-	return nil, err
+	return ipc.Take(c.(*net.UnixConn))
 }
 
 // openDisplay opens a display with the first of the cookies that is let in; a nil cookie is none. event gets every event.
@@ -112,13 +114,13 @@ func tryDisplay(number int, cookie []byte, event func([]byte)) (*display, error)
 	if s.bare = cookie == nil; s.bare {
 		cookie = make([]byte, cookieSize)
 	}
-	c.SetDeadline(time.Now().Add(connectTime))
+	c.SetReadDeadline(time.Now().Add(connectTime))
 	x, err := xgb.NewConnNetWithCookieHex(s, hex.EncodeToString(cookie))
 	if err != nil {
 		c.Close()
 		return nil, errors.New(strings.TrimSpace(err.Error()))
 	}
-	c.SetDeadline(time.Time{})
+	c.SetReadDeadline(time.Time{})
 	go func() { // errors of requests nobody waits for; ends with the connection
 		for {
 			if e, err := x.WaitForEvent(); e == nil && err == nil {

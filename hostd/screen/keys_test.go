@@ -4,10 +4,12 @@ import (
 	"image"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jezek/xgb/xproto"
 
+	"github.com/helmline/helmline/hostd/input"
 	"github.com/helmline/helmline/hostd/ipc"
 )
 
@@ -167,4 +169,42 @@ func TestButtons(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What is typed changes nothing that the keyboard's map would have to be read again for, which costs more than all the rest.
+func TestTypingKeepsTheMap(t *testing.T) {
+	x := startX(t, "Xvfb", "-screen", "0", "640x480x24")
+	ext, err := xproto.QueryExtension(x.painter(t).x, uint16(len("XKEYBOARD")), "XKEYBOARD").Reply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const newKeyboardNotify, mapNotify = 0, 1
+	var maps atomic.Int32
+	d, err := openDisplay(x.name, [][]byte{x.cookie}, func(e []byte) {
+		if e[0]&0x7f == ext.FirstEvent && (e[1] == newKeyboardNotify || e[1] == mapNotify) {
+			maps.Add(1)
+		}
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	in, err := input.New(d.x, d.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	in.Key('k', 0, true) // the keyboard is another device from now on: that is one change
+	in.Release()         // waits for the X server
+	before := maps.Load()
+	for _, sym := range "keyboard" {
+		in.Key(uint32(sym), 0, true)
+		in.Key(uint32(sym), 0, false)
+	}
+	in.Release()
+	if n := maps.Load() - before; n != 0 {
+		t.Errorf("the map changed %d times", n)
+	}
+	x.run(t, "setxkbmap", "de")
+	until(t, "another layout is told of", func() bool { in.Release(); return maps.Load() > before })
 }

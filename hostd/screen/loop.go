@@ -281,6 +281,7 @@ func (v *viewing) grab(full bool) error {
 		v.send(v.frame.AppendTo(v.packet[:0]))
 		return nil
 	}
+	v.d.stream.hold() // damaged flushes
 	pointer := xproto.QueryPointer(v.d.x, v.d.root)
 	full = full || v.fresh
 	var seq uint16

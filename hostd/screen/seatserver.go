@@ -3,15 +3,12 @@ package screen
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // displayManagers are the programs, by their process name, that run a log-on screen as root and start an X server for it.
@@ -83,16 +80,7 @@ func askServer(number int) (xserverProcess, error) {
 		return xserverProcess{}, err
 	}
 	defer c.Close()
-	raw, err := c.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return xserverProcess{}, err
-	}
-	var cred *unix.Ucred
-	var cerr error
-	err = raw.Control(func(fd uintptr) { cred, cerr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err == nil {
-		err = cerr
-	}
+	cred, err := c.Peer()
 	if err != nil {
 		return xserverProcess{}, err
 	}

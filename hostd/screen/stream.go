@@ -15,15 +15,26 @@ const badImplementation = 17
 // maxReply is the longest reply taken from an X server, bytes: a GetImage of one band is far below.
 const maxReply = 64 << 20
 
+// maxHeld is how many bytes of requests are kept to be written together.
+const maxHeld = 16 << 10
+
 var errReply = errors.New("the X server sent a reply that is too long")
 
 // A stream is the connection that xgb reads from. It hands events to a function as they come, without xgb: that knows no
 // generic event (it would lose its place in the stream), reads the names of events from a map that other connections
 // write, and stops reading when 5,000 events wait. Errors that extensions add get a code that xgb has, since it would
 // leave the one who waits for the answer waiting.
+//
+// Requests that go together are written together, between hold and flush: nothing that is answered may be waited for there.
 type stream struct {
-	net.Conn
-	r      *bufio.Reader
+	net.Conn // nil: xgb does nothing with a connection but what follows
+	c        io.ReadWriteCloser
+	r        *bufio.Reader
+
+	mu      sync.Mutex // held while writing
+	holding int        // calls of hold without their flush
+	held    []byte
+
 	event  func(e []byte) // in xgb's reading goroutine: must not wait; e is valid during the call
 	closed chan struct{}  // closed at the end of the connection
 	once   sync.Once
@@ -33,8 +44,8 @@ type stream struct {
 	pending int  // bytes that belong to what is being passed on
 }
 
-func newStream(c net.Conn, event func([]byte)) *stream {
-	return &stream{Conn: c, r: bufio.NewReaderSize(c, 16<<10), event: event, closed: make(chan struct{})}
+func newStream(c io.ReadWriteCloser, event func([]byte)) *stream {
+	return &stream{c: c, r: bufio.NewReaderSize(c, 16<<10), event: event, closed: make(chan struct{})}
 }
 
 // Read passes on replies and errors.
@@ -48,14 +59,43 @@ func (s *stream) Read(p []byte) (int, error) {
 
 // Write passes on requests.
 func (s *stream) Write(p []byte) (int, error) {
-	if !s.bare {
-		return s.Conn.Write(p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(p)
+	if s.bare {
+		s.bare = false
+		p = append(p[:6:6], 0, 0, 0, 0, 0, 0)
 	}
-	s.bare = false
-	if _, err := s.Conn.Write(append(p[:6:6], 0, 0, 0, 0, 0, 0)); err != nil {
+	if s.holding > 0 && len(s.held) < maxHeld {
+		s.held = append(s.held, p...)
+		return n, nil
+	}
+	if len(s.held) > 0 {
+		s.held = append(s.held, p...)
+		p = s.held
+		s.held = s.held[:0]
+	}
+	if _, err := s.c.Write(p); err != nil {
 		return 0, err
 	}
-	return len(p), nil
+	return n, nil
+}
+
+// hold keeps what is written from now on until flush is called as often as hold.
+func (s *stream) hold() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holding++
+}
+
+// flush writes what was kept. An error shows where xgb reads.
+func (s *stream) flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.holding--; s.holding == 0 && len(s.held) > 0 {
+		_, _ = s.c.Write(s.held)
+		s.held = s.held[:0]
+	}
 }
 
 func (s *stream) read(p []byte) (int, error) {
@@ -111,7 +151,7 @@ func (s *stream) next() error {
 // Close closes the connection.
 func (s *stream) Close() error {
 	s.end()
-	return s.Conn.Close()
+	return s.c.Close()
 }
 
 func (s *stream) end() { s.once.Do(func() { close(s.closed) }) }

@@ -88,8 +88,8 @@ func run(ctx context.Context, c *conf.Relay, log *slog.Logger, reload <-chan os.
 	rfbDoor := &door.RFB{TLS: cert.server(), People: people, Desks: desks}
 	codeDoor := &door.Code{TLS: cert.server(), Codes: hosts.Codes(), Guesses: people, Desks: desks}
 	clearDoor := &door.Code{TLS: cert.server(), Codes: hosts.Codes(), Guesses: people, Desks: desks, Clear: true}
-	people.OnRevoke(func(id int64, _ string) {
-		desks.EndAccount(id)
+	people.OnRevoke(func(id int64, why string) {
+		desks.EndAccount(id, why)
 		sshDoor.EndAccount(id)
 	})
 	hosts.OnRights(desks.RightChanged)
@@ -105,7 +105,7 @@ func run(ctx context.Context, c *conf.Relay, log *slog.Logger, reload <-chan os.
 	}
 
 	webDoor, err := web.New(ctx, web.Config{
-		Log: log, TLS: cert.server(), People: people, Computers: hosts, Desks: desks, Sessions: desks, Trail: trail, Kept: db, Ways: ways(c, ports, key),
+		Log: log, Name: c.Name, TLS: cert.server(), People: people, Computers: hosts, Desks: desks, Sessions: desks, Trail: trail, Kept: db, Ways: ways(c, ports, key),
 	})
 	if err != nil {
 		return err

@@ -301,12 +301,15 @@ func TestSSHSignIn(t *testing.T) {
 	}
 }
 
-// answers answers every question alike.
-func answers(answer string) ssh.AuthMethod {
+// answers answers one question after the other, and those that are left over like the last.
+func answers(texts ...string) ssh.AuthMethod {
 	return ssh.KeyboardInteractive(func(_, _ string, questions []string, _ []bool) ([]string, error) {
 		all := make([]string, len(questions))
 		for i := range all {
-			all[i] = answer
+			all[i] = texts[0]
+			if len(texts) > 1 {
+				texts = texts[1:]
+			}
 		}
 		return all, nil
 	})

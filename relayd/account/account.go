@@ -3,6 +3,7 @@ package account
 
 import (
 	"context"
+	"crypto/cipher"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,6 +24,7 @@ type Account struct {
 	Email    string    `json:"email"`
 	Admin    bool      `json:"admin"`
 	Disabled bool      `json:"disabled"`
+	Factor   bool      `json:"second_factor"` // the password alone does not sign in
 	Created  time.Time `json:"created"`
 
 	generation int64 // of what it was signed in by, see Holds
@@ -44,14 +46,16 @@ type Service struct {
 	store   *store.Store
 	log     *slog.Logger
 	hasher  *hasher
+	sealer  cipher.AEAD
 	budget  *budget
 	trail   Trail
 	signins *prometheus.CounterVec
 	free    *audit.Limit // records of refusals that cost whoever is refused nothing
 	codes   *audit.Limit // records of wrong codes, which cost a part of a source's budget, but no argon2id
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards what follows
 	revoke []func(accountID int64, why string)
+	fresh  map[int64]fresh // by account
 }
 
 // Trail is the audit log.
@@ -69,9 +73,21 @@ func newService(ctx context.Context, stateDir string, st *store.Store, trail Tra
 	if err != nil {
 		return nil, err
 	}
-	pepper, err := loadPepper(stateDir, len(all) == 0)
+	pepper, err := loadKey(stateDir, pepperFile, len(all) == 0)
 	if err != nil {
 		return nil, fmt.Errorf("pepper of the account passwords: %w", err)
+	}
+	sealing, err := st.Authenticators(ctx)
+	if err != nil {
+		return nil, err
+	}
+	key, err := loadKey(stateDir, factorFile, !sealing)
+	if err != nil {
+		return nil, fmt.Errorf("key of the authenticators' secrets: %w", err)
+	}
+	sealer, err := newSealer(key)
+	if err != nil {
+		return nil, err
 	}
 	failures, err := st.Failures(ctx)
 	if err != nil {
@@ -82,6 +98,8 @@ func newService(ctx context.Context, stateDir string, st *store.Store, trail Tra
 		store:  st,
 		log:    log,
 		hasher: newHasher(pepper, c, hashes.Inc),
+		sealer: sealer,
+		fresh:  map[int64]fresh{},
 		budget: newBudget(pepper, size, failures),
 		trail:  trail,
 		signins: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relayd_signins_total", Help: "Sign-ins by door and result: ok, or the number of the refusal."},
@@ -93,7 +111,8 @@ func newService(ctx context.Context, stateDir string, st *store.Store, trail Tra
 }
 
 // OnRevoke has f called when what an account was signed in by no longer holds: it was disabled, its password changed, a
-// key of it was removed. Live sessions of the account must end within 2 s. f must not block.
+// key of it was removed, its second factor was reset. Live sessions of the account must end within 2 s; why says what has ended
+// them, as in "a change of the account's password". f must not block.
 func (s *Service) OnRevoke(f func(accountID int64, why string)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,7 +204,7 @@ func (s *Service) Disable(ctx context.Context, email string) error {
 		if err := s.store.SetDisabled(ctx, a.ID, true); err != nil {
 			return err
 		}
-		s.revoked(a.ID, "the account was disabled")
+		s.revoked(a.ID, "the relay's operator, who has disabled the account")
 		return nil
 	})
 }
@@ -208,7 +227,7 @@ func (s *Service) SetPassword(ctx context.Context, email string, password []byte
 		if err := s.store.SetPassword(ctx, a.ID, hash); err != nil {
 			return err
 		}
-		s.revoked(a.ID, "the password was changed")
+		s.revoked(a.ID, "a change of the account's password")
 		return nil
 	})
 }
@@ -255,7 +274,7 @@ func (s *Service) RemoveKey(ctx context.Context, email, fingerprint string) erro
 			return store.Tell(store.ErrNotFound, "%s has no key %q; see: relayd account key list %s", a.Email, clip(fingerprint), a.Email)
 		}
 		if err == nil {
-			s.revoked(a.ID, "an SSH key was removed")
+			s.revoked(a.ID, "the removal of an SSH key of the account")
 		}
 		return err
 	})
@@ -270,5 +289,5 @@ func (s *Service) with(ctx context.Context, email string, do func(a *Account) er
 }
 
 func public(r store.Account) *Account {
-	return &Account{r.ID, r.Email, r.Admin, r.Disabled, r.Created, r.Generation}
+	return &Account{r.ID, r.Email, r.Admin, r.Disabled, r.Factor, r.Created, r.Generation}
 }

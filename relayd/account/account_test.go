@@ -191,7 +191,7 @@ func TestRevoked(t *testing.T) {
 		r.Disable(ctx, "alice@example.com"),
 		r.Enable(ctx, "alice@example.com"),
 	)
-	if want := "the password was changed, an SSH key was removed, the account was disabled"; err != nil || strings.Join(why, ", ") != want {
+	if want := "a change of the account's password, the removal of an SSH key of the account, the relay's operator, who has disabled the account"; err != nil || strings.Join(why, ", ") != want {
 		t.Errorf("%v, %v", why, err)
 	}
 	if err := r.try("alice@example.com", password, home); !refuse.SignIn.Is(err) {

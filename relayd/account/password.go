@@ -193,14 +193,14 @@ func (h *hasher) run(ctx context.Context, password []byte, c costs, salt []byte,
 // pepperFile is beside the database, so that a copy of the database alone cannot be guessed at.
 const pepperFile = "pepper.key"
 
-// loadPepper reads the pepper, or makes it at the first start. Without its own pepper no password of a database fits:
-// it is never made again once there are accounts.
-func loadPepper(dir string, first bool) (key [32]byte, err error) {
-	path := filepath.Join(dir, pepperFile)
+// loadKey reads a key of 32 bytes, or makes it at the first start. What was made with it is worth nothing without it, so that it is
+// never made again once there is such a thing.
+func loadKey(dir, file string, first bool) (key [32]byte, err error) {
+	path := filepath.Join(dir, file)
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		if !first {
-			return key, fmt.Errorf("%s is missing, and no password fits without it: restore it from the backup of the keys", path)
+			return key, fmt.Errorf("%s is missing, and nobody can sign in without it: restore it from the backup of the keys", path)
 		}
 		rand.Read(key[:])
 		return key, writeKey(path, key[:])

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -13,23 +14,47 @@ import (
 	"github.com/helmline/helmline/relayd/store"
 )
 
-// SignIn checks an account's password for a door, counts and records the outcome. It runs argon2id exactly once whether
-// the account is there, disabled or unknown, and not at all for a source that is blocked. src is the viewer's address; a
-// zero one is not counted. Errors: refuse.SignIn, SlowDown, Busy, StorageOut (also when the sign-in cannot be recorded),
-// or ctx's.
+// SignIn checks an account's password for a door that cannot ask for more, counts and records the outcome; where the account has a
+// second factor, a right password is refused, too. It runs argon2id exactly once whether the account is there, disabled or
+// unknown, and not at all for a source that is blocked. src is the viewer's address; a zero one is not counted. Errors:
+// refuse.SignIn, NeedsFactor, SlowDown, Busy, StorageOut (also when the sign-in cannot be recorded), or ctx's.
 func (s *Service) SignIn(ctx context.Context, email string, password []byte, src netip.Addr, door string) (*Account, error) {
-	a, err := s.signIn(ctx, email, password, src)
-	if err != nil {
+	a, half, err := s.Password(ctx, email, password, src, door)
+	if half != nil {
+		err = refuse.NeedsFactor.Of(half.Email())
 		s.refused(ctx, email, src, door, err)
-		return nil, err
 	}
-	if err := s.Succeeded(ctx, a, src, door); err != nil {
-		return nil, err
-	}
-	return a, nil
+	return a, err
 }
 
-func (s *Service) signIn(ctx context.Context, email string, password []byte, src netip.Addr) (*Account, error) {
+// Password is SignIn for a door that can ask for the second factor: half, for SecondFactor, is set when the account has one.
+func (s *Service) Password(ctx context.Context, email string, password []byte, src netip.Addr, door string) (a *Account, half *Half, err error) {
+	a, err = s.checkPassword(ctx, email, password, src)
+	if err != nil {
+		s.refused(ctx, email, src, door, err)
+		return nil, nil, err
+	}
+	if a.Factor {
+		return nil, &Half{account: a, until: time.Now().Add(halfTime)}, nil
+	}
+	if err := s.Succeeded(ctx, a, src, door); err != nil {
+		return nil, nil, err
+	}
+	return a, nil, nil
+}
+
+// Knows checks the password of an account that is signed in already. It counts like SignIn, whose errors it has but for NeedsFactor.
+func (s *Service) Knows(ctx context.Context, a *Account, password []byte, src netip.Addr, door string) error {
+	_, err := s.checkPassword(ctx, a.Email, password, src)
+	if err != nil {
+		s.refused(ctx, a.Email, src, door, err)
+	}
+	return err
+}
+
+// checkPassword gives the account whose password it is. What failures have cost is given back only where nothing more is asked for:
+// a right password buys no guesses at the second factor.
+func (s *Service) checkPassword(ctx context.Context, email string, password []byte, src netip.Addr) (*Account, error) {
 	key := emailKey(email)
 	t, err := s.budget.admit(ctx, key, src)
 	if err != nil {
@@ -51,6 +76,10 @@ func (s *Service) signIn(ctx context.Context, email string, password []byte, src
 			return nil, err
 		}
 		return nil, refuse.SignIn.Of()
+	}
+	if row.Factor {
+		t.void()
+		return public(row), nil
 	}
 	if err := s.store.SetFailures(ctx, t.won()...); err != nil {
 		return nil, err
@@ -132,9 +161,14 @@ func (s *Service) Failed(ctx context.Context, email string, src netip.Addr, door
 // Succeeded counts and records a sign-in by key or code. When that is not possible, or the disk is all but full, nobody is
 // signed in: the error is refuse.StorageOut.
 func (s *Service) Succeeded(ctx context.Context, a *Account, src netip.Addr, door string) error {
+	return s.succeeded(ctx, a, src, door, "")
+}
+
+// succeeded says also by what.
+func (s *Service) succeeded(ctx context.Context, a *Account, src netip.Addr, door, how string) error {
 	err := s.store.Room()
 	if err == nil {
-		err = s.trail.Write(ctx, audit.Event{Kind: "signin.ok", Account: a.Email, Door: door, Source: address(src)})
+		err = s.trail.Write(ctx, audit.Event{Kind: "signin.ok", Account: a.Email, Door: door, Source: address(src), Detail: how})
 	}
 	s.count(door, err)
 	return err
@@ -152,7 +186,7 @@ func (s *Service) refused(ctx context.Context, email string, src netip.Addr, doo
 	}
 	e := audit.Event{Kind: "signin.refused", Account: email, Door: door, Source: address(src), Code: r.Code, Detail: r.Title}
 	switch r.Code { // what costs a guesser nothing must not fill the disk, nor keep what does cost something out of the log
-	case refuse.SignIn.Code:
+	case refuse.SignIn.Code, refuse.NeedsFactor.Code, refuse.WrongFactor.Code:
 	case refuse.CodeInvalid.Code:
 		if !s.codes.Pass(&e) {
 			return

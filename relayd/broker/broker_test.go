@@ -352,7 +352,7 @@ func TestEndedSessionGivesTheRefusal(t *testing.T) {
 		code int
 	}{
 		{"by an administrator", func(b *Broker, id string) { _ = b.End(id) }, refuse.Ended.Code},
-		{"with the account", func(b *Broker, _ string) { b.EndAccount(1) }, refuse.Ended.Code},
+		{"with the account", func(b *Broker, _ string) { b.EndAccount(1, "a change of the account's password") }, refuse.Ended.Code},
 		{"with the computer", func(b *Broker, _ string) { b.RightChanged("id7", 0, registry.RightNone) }, refuse.Ended.Code},
 		{"with the right", func(b *Broker, _ string) { b.RightChanged("id7", 1, registry.RightWatch) }, refuse.Ended.Code},
 		{"with the relay", func(b *Broker, _ string) { b.Shutdown(context.Background()) }, refuse.Restarting.Code},
@@ -366,7 +366,7 @@ func TestEndedSessionGivesTheRefusal(t *testing.T) {
 			far, near := viewer(t)
 			joined := make(chan error, 1)
 			go func() { joined <- s.Join(near) }()
-			b.EndAccount(2)
+			b.EndAccount(2, "somebody")
 			b.RightChanged("id8", 0, registry.RightNone)
 			b.RightChanged("id7", 2, registry.RightNone)
 			if err := b.End("nosuch"); err == nil {
@@ -553,7 +553,7 @@ func TestEndedWhileItIsReached(t *testing.T) {
 		done <- err
 	}()
 	<-reached
-	b.EndAccount(1)
+	b.EndAccount(1, "somebody")
 	if err := <-done; !refuse.Ended.Is(err) {
 		t.Errorf("%v", err)
 	}

@@ -169,9 +169,9 @@ func (b *Broker) End(id string) error {
 	return nil
 }
 
-// EndAccount ends every session of an account that was disabled, or whose password or keys have changed.
-func (b *Broker) EndAccount(id int64) {
-	b.endAll(refuse.Ended.Of("an administrator of the relay"), func(s *Session) bool { return s.Account.ID == id })
+// EndAccount ends every session of an account that what it was signed in by does not hold for any more; why says what has ended them.
+func (b *Broker) EndAccount(id int64, why string) {
+	b.endAll(refuse.Ended.Of(why), func(s *Session) bool { return s.Account.ID == id })
 }
 
 // RightChanged ends the sessions on a computer that need more than the right an account has now; account 0 is

@@ -26,7 +26,9 @@ const Door = "ssh"
 
 // People signs people in.
 type People interface {
-	SignIn(ctx context.Context, email string, password []byte, src netip.Addr, door string) (*account.Account, error)
+	// Password signs in whose account has no second factor; it gives the others to SecondFactor.
+	Password(ctx context.Context, email string, password []byte, src netip.Addr, door string) (*account.Account, *account.Half, error)
+	SecondFactor(ctx context.Context, h *account.Half, code string, src netip.Addr, door string) (*account.Account, error)
 	ByKey(ctx context.Context, email string, key ssh.PublicKey, src netip.Addr) (*account.Account, error)
 	Holds(ctx context.Context, a *account.Account) error
 	Failed(ctx context.Context, email string, src netip.Addr, door string) error

@@ -36,14 +36,18 @@ type all struct {
 
 const email = "alice@example.com"
 
-func (a *all) SignIn(_ context.Context, who string, password []byte, _ netip.Addr, _ string) (*account.Account, error) {
+func (a *all) Password(_ context.Context, who string, password []byte, _ netip.Addr, _ string) (*account.Account, *account.Half, error) {
 	if a.refusal != nil {
-		return nil, a.refusal
+		return nil, nil, a.refusal
 	}
 	if who == email && string(password) == "secret" {
-		return &account.Account{ID: 1, Email: email}, nil
+		return &account.Account{ID: 1, Email: email}, nil, nil
 	}
-	return nil, refuse.SignIn.Of()
+	return nil, nil, refuse.SignIn.Of()
+}
+
+func (a *all) SecondFactor(context.Context, *account.Half, string, netip.Addr, string) (*account.Account, error) {
+	return nil, refuse.WrongFactor.Of()
 }
 
 func (a *all) ByKey(_ context.Context, who string, key ssh.PublicKey, _ netip.Addr) (*account.Account, error) {

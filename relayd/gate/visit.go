@@ -85,39 +85,78 @@ func (v *visit) publicKey(meta ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permis
 	return p, nil
 }
 
+// password asks for the second factor of an account that has one by a method of its own: RFC 4252, section 5.1.
 func (v *visit) password(meta ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
 	defer clear(password)
-	return v.signIn(meta.User(), password)
+	p, half, err := v.signIn(meta.User(), password)
+	if half != nil {
+		return nil, &ssh.PartialSuccessError{Next: ssh.ServerAuthCallbacks{
+			KeyboardInteractiveCallback: func(_ ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+				return v.secondFactor(half, ask)
+			},
+		}}
+	}
+	return p, err
 }
 
 func (v *visit) keyboard(meta ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
 	if isComputer(meta.User()) {
 		return nil, errKeyOnly
 	}
-	answers, err := ask("", "", []string{"Password of your account: "}, []bool{false})
+	password, err := question(ask, "Password of your account: ")
 	if err != nil {
 		return nil, err
 	}
-	if len(answers) != 1 {
-		return nil, errors.New("one question, but not one answer")
+	p, half, err := v.signIn(meta.User(), []byte(password))
+	if half != nil {
+		return v.secondFactor(half, ask)
 	}
-	return v.signIn(meta.User(), []byte(answers[0]))
+	return p, err
 }
 
-func (v *visit) signIn(email string, password []byte) (*ssh.Permissions, error) {
-	if isComputer(email) {
-		v.last = errKeyOnly
-		return nil, v.last
-	}
-	var acct *account.Account
-	err := error(refuse.SignIn.Of())
-	if len(password) > 0 {
-		acct, err = v.gate.People.SignIn(v.ctx, email, password, v.from.Addr(), Door)
+// question has a person answer without seeing what they type.
+func question(ask ssh.KeyboardInteractiveChallenge, text string) (string, error) {
+	answers, err := ask("", "", []string{text}, []bool{false})
+	if err == nil && len(answers) != 1 {
+		err = errors.New("one question, but not one answer")
 	}
 	if err != nil {
-		if v.last = err; refuse.SignIn.Is(err) {
-			v.wrong = true
-		}
+		return "", err
+	}
+	return answers[0], nil
+}
+
+func (v *visit) signIn(email string, password []byte) (*ssh.Permissions, *account.Half, error) {
+	if isComputer(email) {
+		v.last = errKeyOnly
+		return nil, nil, v.last
+	}
+	var acct *account.Account
+	var half *account.Half
+	err := error(refuse.SignIn.Of())
+	if len(password) > 0 {
+		acct, half, err = v.gate.People.Password(v.ctx, email, password, v.from.Addr(), Door)
+	}
+	if half != nil {
+		return nil, half, nil
+	}
+	p, err := v.ended(acct, err)
+	return p, nil, err
+}
+
+func (v *visit) secondFactor(half *account.Half, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+	code, err := question(ask, "Code of your authenticator, or a recovery code: ")
+	if err != nil {
+		return nil, err
+	}
+	return v.ended(v.gate.People.SecondFactor(v.ctx, half, code, v.from.Addr(), Door))
+}
+
+// ended is how a sign-in by what was typed has ended.
+func (v *visit) ended(acct *account.Account, err error) (*ssh.Permissions, error) {
+	if err != nil {
+		v.last = err
+		v.wrong = v.wrong || refuse.SignIn.Is(err) || refuse.WrongFactor.Is(err)
 		return nil, told(err)
 	}
 	return &ssh.Permissions{ExtraData: map[any]any{identity{}: acct}}, nil

@@ -19,6 +19,8 @@ type Account struct {
 	// Generation grows when what the account signs in by no longer holds: the password is replaced, a key removed, the
 	// account disabled.
 	Generation int64
+
+	Factor bool // it has a second factor; read only
 }
 
 // A Key is one SSH key of a person.
@@ -29,12 +31,12 @@ type Key struct {
 	Created     time.Time
 }
 
-const accountColumns = `id, email, admin, disabled, password, created, generation`
+const accountColumns = `id, email, admin, disabled, password, created, generation, EXISTS (SELECT 1 FROM authenticators WHERE account = accounts.id)`
 
 func scanAccount(row interface{ Scan(...any) error }) (Account, error) {
 	var a Account
 	var created int64
-	err := row.Scan(&a.ID, &a.Email, &a.Admin, &a.Disabled, &a.Password, &created, &a.Generation)
+	err := row.Scan(&a.ID, &a.Email, &a.Admin, &a.Disabled, &a.Password, &created, &a.Generation, &a.Factor)
 	a.Created = stamp(created)
 	return a, err
 }

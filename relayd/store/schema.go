@@ -88,6 +88,21 @@ CREATE TABLE visits (             -- browsers that are signed in
 	begun      INTEGER NOT NULL,
 	seen       INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+`, `
+CREATE TABLE authenticators (     -- RFC 6238
+	account   INTEGER PRIMARY KEY REFERENCES accounts ON DELETE CASCADE,
+	secret    BLOB NOT NULL,      -- sealed
+	last_step INTEGER NOT NULL,   -- of the last code that was taken
+	created   INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE recovery_codes (
+	account INTEGER NOT NULL REFERENCES accounts ON DELETE CASCADE,
+	hash    BLOB NOT NULL,        -- SHA-256
+	PRIMARY KEY (account, hash)
+) STRICT, WITHOUT ROWID;
+
+ALTER TABLE visits ADD COLUMN proved INTEGER NOT NULL DEFAULT 0; -- when the person has proven last who they are
 `}
 
 // migrate brings the schema to the last of steps. Each step and its version number are one transaction, so a killed

@@ -19,6 +19,8 @@ type mine struct {
 	Account *account.Account
 	Visits  []visited
 	Keys    []account.Key
+	Factors account.Factors
+	Proven  bool // lately enough to change something
 	Problem string
 	Changed bool // the password, just now
 }
@@ -38,9 +40,12 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request, p *Person) {
 }
 
 func (s *Server) mine(w http.ResponseWriter, r *http.Request, status int, p *Person, m mine) {
-	m.Account, m.Visits = p.Account, s.visits.of(p)
+	m.Account, m.Visits, m.Proven = p.Account, s.visits.of(p), p.proven()
 	var err error
-	if m.Keys, err = s.People.Keys(r.Context(), p.Account.Email); err != nil {
+	if m.Keys, err = s.People.Keys(r.Context(), p.Account.Email); err == nil {
+		m.Factors, err = s.People.Factors(r.Context(), p.Account)
+	}
+	if err != nil {
 		s.stored(w, p, err)
 		return
 	}
@@ -66,13 +71,9 @@ func (s *Server) password(w http.ResponseWriter, r *http.Request, p *Person) {
 	old, chosen := []byte(r.PostFormValue("old")), []byte(r.PostFormValue("new"))
 	defer clear(old)
 	defer clear(chosen)
-	src, err := netip.ParseAddrPort(r.RemoteAddr)
-	switch {
-	case err != nil:
-	case r.PostFormValue("new") != r.PostFormValue("again"):
-		err = errors.New("the two new passwords differ")
-	default:
-		_, err = s.People.SignIn(r.Context(), p.Account.Email, old, src.Addr(), Door)
+	err := errors.New("the two new passwords differ")
+	if r.PostFormValue("new") == r.PostFormValue("again") {
+		err = s.People.Knows(r.Context(), p.Account, old, viewer(r), Door)
 	}
 	if err == nil {
 		err = s.alter(r, p, audit.Event{Kind: "account.password", Account: p.Account.Email}, func(ctx context.Context) error {
@@ -91,7 +92,7 @@ func (s *Server) again(w http.ResponseWriter, r *http.Request, p *Person, next s
 	a, err := s.People.ByEmail(r.Context(), p.Account.Email)
 	var secret string
 	if err == nil && !a.Disabled {
-		secret, err = s.visits.begin(a, r)
+		secret, err = s.visits.begin(a, r, p.Proved)
 	}
 	if err != nil || a.Disabled {
 		toSignIn(w, r)
@@ -101,20 +102,11 @@ func (s *Server) again(w http.ResponseWriter, r *http.Request, p *Person, next s
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 
-// addKey serves POST /account/keys. A key signs in for good, so whoever finds an open browser cannot add one: the password is
-// asked for.
+// addKey serves POST /account/keys.
 func (s *Server) addKey(w http.ResponseWriter, r *http.Request, p *Person) {
-	password, line := []byte(r.PostFormValue("password")), []byte(r.PostFormValue("key"))
-	defer clear(password)
+	line := []byte(r.PostFormValue("key"))
 	defer clear(line) // it may be a private key
 	key, _, err := account.ParseKey(line)
-	var src netip.AddrPort
-	if err == nil {
-		src, err = netip.ParseAddrPort(r.RemoteAddr)
-	}
-	if err == nil {
-		_, err = s.People.SignIn(r.Context(), p.Account.Email, password, src.Addr(), Door)
-	}
 	if err == nil {
 		e := audit.Event{Kind: "account.key.add", Account: p.Account.Email, Detail: ssh.FingerprintSHA256(key)}
 		err = s.alter(r, p, e, func(ctx context.Context) error {
@@ -141,11 +133,14 @@ func (s *Server) removeKey(w http.ResponseWriter, r *http.Request, p *Person) {
 	s.again(w, r, p, "/account")
 }
 
-// source is the address of who sent a request.
-func source(r *http.Request) string {
+// viewer is the address of who sent a request.
+func viewer(r *http.Request) netip.Addr {
 	at, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return ""
+		return netip.IPv6Unspecified() // net/http always gives one; nobody goes uncounted
 	}
-	return at.Addr().Unmap().String()
+	return at.Addr().Unmap()
 }
+
+// source is the same as text.
+func source(r *http.Request) string { return viewer(r).String() }

@@ -45,6 +45,7 @@ type Computers interface {
 type Person struct {
 	Account *account.Account
 	Gone    context.Context // ends when they sign out
+	Proved  time.Time       // when they have proven last who they are
 }
 
 // Desk serves the page of a session with a computer, and the WebSocket that joins the page to the computer's RFB server from its

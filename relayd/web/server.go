@@ -30,7 +30,11 @@ const (
 
 // People signs people in.
 type People interface {
-	SignIn(ctx context.Context, email string, password []byte, src netip.Addr, door string) (*account.Account, error)
+	// Password signs in whose account has no second factor; it gives the others to SecondFactor.
+	Password(ctx context.Context, email string, password []byte, src netip.Addr, door string) (*account.Account, *account.Half, error)
+	SecondFactor(ctx context.Context, h *account.Half, code string, src netip.Addr, door string) (*account.Account, error)
+	// Knows checks the password of who is signed in.
+	Knows(ctx context.Context, a *account.Account, password []byte, src netip.Addr, door string) error
 	// Holds is refuse.SignIn when what the account was signed in by does not hold any more.
 	Holds(ctx context.Context, a *account.Account) error
 	OnRevoke(f func(accountID int64, why string))
@@ -41,6 +45,11 @@ type People interface {
 	Keys(ctx context.Context, email string) ([]account.Key, error)
 	AddKey(ctx context.Context, email string, line []byte) (account.Key, error)
 	RemoveKey(ctx context.Context, email, fingerprint string) error
+	Factors(ctx context.Context, a *account.Account) (account.Factors, error)
+	NewAuthenticator(a *account.Account, relay string) account.Setup
+	AddAuthenticator(ctx context.Context, a *account.Account, code string) (recovery []string, err error)
+	NewRecovery(ctx context.Context, a *account.Account) ([]string, error)
+	RemoveFactors(ctx context.Context, a *account.Account) error
 }
 
 // A Server is the web door.
@@ -48,6 +57,7 @@ type Server struct {
 	Config
 	look    *look
 	visits  visits
+	halves  halves
 	watches slots // pages that are told what changes
 	paces   paces // of changes
 	http    *http.Server
@@ -56,6 +66,7 @@ type Server struct {
 // Config is what a Server needs.
 type Config struct {
 	Log       *slog.Logger
+	Name      string // of the relay
 	TLS       *tls.Config
 	People    People
 	Computers Computers
@@ -90,6 +101,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("GET /signin", s.askEmail)
 	mux.HandleFunc("POST /signin", s.askPassword)
 	mux.HandleFunc("POST /signin/password", s.signIn)
+	mux.HandleFunc("POST /signin/factor", s.secondFactor)
 	mux.HandleFunc("POST /signout", s.signOut)
 	mux.HandleFunc("GET /computers", s.forPerson(s.list))
 	mux.HandleFunc("GET /computers/add", s.forPerson(s.askName))
@@ -100,9 +112,15 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("POST /computers/{computer}/share", s.share)
 	mux.HandleFunc("POST /computers/{computer}/code", s.code)
 	mux.HandleFunc("GET /account", s.forPerson(s.account))
-	mux.HandleFunc("POST /account/password", s.forPerson(s.password))
-	mux.HandleFunc("POST /account/keys", s.forPerson(s.addKey))
-	mux.HandleFunc("POST /account/keys/remove", s.forPerson(s.removeKey))
+	mux.HandleFunc("GET /account/confirm", s.forPerson(s.askProof))
+	mux.HandleFunc("POST /account/confirm", s.forPerson(s.prove))
+	mux.HandleFunc("POST /account/password", s.forProven(s.password))
+	mux.HandleFunc("POST /account/keys", s.forProven(s.addKey))
+	mux.HandleFunc("POST /account/keys/remove", s.forProven(s.removeKey))
+	mux.HandleFunc("GET /account/authenticator", s.forProven(s.askAuthenticator))
+	mux.HandleFunc("POST /account/authenticator", s.forProven(s.addAuthenticator))
+	mux.HandleFunc("POST /account/recovery", s.forProven(s.newRecovery))
+	mux.HandleFunc("POST /account/factor/remove", s.forProven(s.removeFactors))
 	mux.HandleFunc("POST /account/visits/end", s.forPerson(s.endVisit))
 	mux.HandleFunc("GET /api/openapi.json", apiSelf)
 	mux.HandleFunc("GET /api/hosts", s.apiList)

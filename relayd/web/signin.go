@@ -3,11 +3,12 @@ package web
 import (
 	"errors"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/relayd/account"
 )
 
 const (
@@ -15,9 +16,10 @@ const (
 	home    = "/computers"
 )
 
-// signInForm is what both steps show.
+// signInForm is what each step shows.
 type signInForm struct {
 	Email, Next string
+	Half        string // secret: of a sign-in that waits for the second factor
 	Refusal     *refuse.Refusal
 }
 
@@ -61,21 +63,57 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) {
 	f := signInForm{Email: strings.TrimSpace(r.PostFormValue("email")), Next: within(r.PostFormValue("next"))}
 	password := []byte(r.PostFormValue("password"))
 	defer clear(password)
-	src, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		http.Error(w, "no address", http.StatusBadRequest)
+	var a *account.Account
+	var half *account.Half
+	err := error(refuse.SignIn.Of())
+	if f.Email != "" && len(password) > 0 {
+		a, half, err = s.People.Password(r.Context(), f.Email, password, viewer(r), Door)
+	}
+	switch {
+	case err != nil:
+		s.refuseForm(w, r, "password.html", f, err)
+	case half != nil:
+		f.Half = s.halves.add(half)
+		s.look.show(w, r, http.StatusOK, "factor.html", f)
+	default:
+		s.enter(w, r, a, f)
+	}
+}
+
+// secondFactor serves POST /signin/factor.
+func (s *Server) secondFactor(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	f := signInForm{Next: within(r.PostFormValue("next")), Half: r.PostFormValue("half")}
+	half := s.halves.get(f.Half)
+	if half == nil {
+		s.look.show(w, r, http.StatusForbidden, "email.html", f)
 		return
 	}
-	if f.Email == "" || len(password) == 0 {
-		f.Refusal = refuse.SignIn.Of()
-		s.look.show(w, r, http.StatusForbidden, "password.html", f)
-		return
+	f.Email = half.Email()
+	a, err := s.People.SecondFactor(r.Context(), half, r.PostFormValue("code"), viewer(r), Door)
+	switch {
+	case refuse.SignIn.Is(err): // begin again
+		s.halves.remove(f.Half)
+		s.refuseForm(w, r, "password.html", f, err)
+	case err != nil:
+		s.refuseForm(w, r, "factor.html", f, err)
+	default:
+		s.halves.remove(f.Half)
+		s.enter(w, r, a, f)
 	}
-	a, err := s.People.SignIn(r.Context(), f.Email, password, src.Addr(), Door)
-	var secret string
-	if err == nil {
-		secret, err = s.visits.begin(a, r)
+}
+
+// refuseForm shows a step once more, with what is wrong.
+func (s *Server) refuseForm(w http.ResponseWriter, r *http.Request, page string, f signInForm, err error) {
+	if !errors.As(err, &f.Refusal) {
+		f.Refusal = refuse.Busy.Of()
 	}
+	s.look.show(w, r, http.StatusForbidden, page, f)
+}
+
+// enter begins the visit of an account that has signed in, in place of what the browser had before.
+func (s *Server) enter(w http.ResponseWriter, r *http.Request, a *account.Account, f signInForm) {
+	secret, err := s.visits.begin(a, r, time.Now())
 	if err == nil {
 		// What was withdrawn between the check of the password and now is seen here or by endAccount.
 		if err = s.People.Holds(r.Context(), a); err != nil {
@@ -83,10 +121,7 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err != nil {
-		if !errors.As(err, &f.Refusal) {
-			f.Refusal = refuse.Busy.Of()
-		}
-		s.look.show(w, r, http.StatusForbidden, "password.html", f)
+		s.refuseForm(w, r, "password.html", f, err)
 		return
 	}
 	s.visits.endOne(r)

@@ -47,6 +47,8 @@ type Kept interface {
 	AddVisit(ctx context.Context, v store.Visit) error
 	Visits(ctx context.Context, begun, seen time.Time) ([]store.Visit, error)
 	SeenVisit(ctx context.Context, secret [32]byte, at time.Time) error
+	// RenewVisit gives a visit another secret; false: there is none.
+	RenewVisit(ctx context.Context, from, to [32]byte, proved time.Time) (bool, error)
 	EndVisits(ctx context.Context, secrets [][32]byte) error
 }
 
@@ -83,24 +85,49 @@ func (s *visits) resume(ctx context.Context, people People) error {
 }
 
 func newVisit(a *account.Account, k store.Visit) *visit {
-	v := &visit{Person: Person{Account: a}, id: k.Name, agent: k.Agent, from: k.Source, begun: k.Begun, seen: k.Seen, kept: k.Seen}
+	v := &visit{Person: Person{Account: a, Proved: k.Proved}, id: k.Name, agent: k.Agent, from: k.Source, begun: k.Begun, seen: k.Seen, kept: k.Seen}
 	v.Gone, v.end = context.WithCancel(context.Background())
 	return v
 }
 
-// begin makes a visit and gives its cookie's value. The error is refuse.StorageOut.
-func (s *visits) begin(a *account.Account, r *http.Request) (string, error) {
+// begin makes a visit of an account that has proven at that time who it is, and gives its cookie's value. The error is
+// refuse.StorageOut.
+func (s *visits) begin(a *account.Account, r *http.Request, proved time.Time) (string, error) {
 	secret := rand.Text() + rand.Text()
 	now := time.Now()
 	k := store.Visit{
 		Secret: sha256.Sum256([]byte(secret)), Account: a.ID, Generation: a.Generation(), Name: rand.Text()[:16],
-		Agent: refuse.Printable(r.UserAgent(), 200), Source: source(r), Begun: now, Seen: now,
+		Agent: refuse.Printable(r.UserAgent(), 200), Source: source(r), Begun: now, Seen: now, Proved: proved,
 	}
 	if err := s.kept.AddVisit(r.Context(), k); err != nil {
 		return "", err
 	}
 	s.add(k.Secret, newVisit(a, k))
 	s.forget()
+	return secret, nil
+}
+
+// renew gives the visit of who sent a request another secret, since they have proven just now who they are; what is open in it
+// stays. The error is refuse.SignIn when it is over, or StorageOut.
+func (s *visits) renew(r *http.Request) (string, error) {
+	secret, now := rand.Text()+rand.Text(), time.Now()
+	from, _ := visitKey(r)
+	to := sha256.Sum256([]byte(secret))
+	ok, err := s.kept.RenewVisit(r.Context(), from, to, now)
+	if err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.live[from]
+	if old == nil || !ok {
+		s.ended = append(s.ended, to)
+		return "", refuse.SignIn.Of()
+	}
+	v := *old
+	v.Proved = now
+	s.live[to] = &v
+	delete(s.live, from)
 	return secret, nil
 }
 

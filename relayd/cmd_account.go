@@ -33,6 +33,13 @@ func accountCommands() []command {
 			k.note("%s may sign in again", k.args[0])
 			return nil
 		})},
+		{path: "account reset-factor", args: "EMAIL", about: "Take the second factor from an account, whose authenticator is lost, and end its sessions now.", min: 1, max: 1, flags: plain(func(k *call) error {
+			if err := k.relay().ResetFactors(k, k.args[0]); err != nil {
+				return err
+			}
+			k.note("the password of %s alone signs in; its sessions end now", k.args[0])
+			return nil
+		})},
 		{path: "account password", args: "EMAIL [--password-stdin]", about: "Replace an account's password, and end its sessions now.", min: 1, max: 1, flags: accountPassword},
 	}
 }

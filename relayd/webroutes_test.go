@@ -198,7 +198,8 @@ func TestWebMethods(t *testing.T) {
 // webPublic are the routes that serve who is not signed in; every other one leads to the sign-in.
 var webPublic = map[route]bool{
 	{"GET", "/assets/"}: true, {"GET", "/{$}"}: true, {"GET", "/signin"}: true, {"POST", "/signin"}: true, {"POST", "/signin/password"}: true,
-	{"POST", "/signin/factor"}: true, {"POST", "/signout"}: true, {"GET", "/api/openapi.json"}: true,
+	{"POST", "/signin/factor"}: true, {"GET", "/welcome"}: true, {"POST", "/welcome"}: true, {"POST", "/welcome/password"}: true,
+	{"POST", "/signout"}: true, {"GET", "/api/openapi.json"}: true,
 }
 
 // Whoever has no right to a computer is answered as if it did not exist, on every route, an administrator of the relay included; who

@@ -59,6 +59,8 @@ var (
 	YourLimit   = add(40018, "Too many of yours", "you have %s sessions on %s, as many as a guest may", "end one first")              // number, computer
 	CodeInvalid = add(40024, "Code not valid", "the one-time code is wrong, used or expired", "make a new one")
 
+	WelcomeInvalid = add(40024, "Code not valid", "the code is wrong, used or expired", "ask whoever gave it to you for a new one")
+
 	// Recording.
 	NotRecorded = add(40043, "Not recorded", "%s records every session and cannot do so now: %s", "at the computer: \"journalctl -u hostd-net\" says more") // computer, cause
 

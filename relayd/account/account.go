@@ -214,6 +214,9 @@ func (s *Service) Enable(ctx context.Context, email string) error {
 	return s.with(ctx, email, func(a *Account) error { return s.store.SetDisabled(ctx, a.ID, false) })
 }
 
+// changedPassword is why sessions end then.
+const changedPassword = "a change of the account's password"
+
 // SetPassword replaces an account's password and ends its sessions.
 func (s *Service) SetPassword(ctx context.Context, email string, password []byte) error {
 	return s.with(ctx, email, func(a *Account) error {
@@ -227,7 +230,7 @@ func (s *Service) SetPassword(ctx context.Context, email string, password []byte
 		if err := s.store.SetPassword(ctx, a.ID, hash); err != nil {
 			return err
 		}
-		s.revoked(a.ID, "a change of the account's password")
+		s.revoked(a.ID, changedPassword)
 		return nil
 	})
 }

@@ -102,6 +102,7 @@ const (
 	opAccountDisable  = "account.disable"
 	opAccountEnable   = "account.enable"
 	opAccountPassword = "account.password"
+	opFactorReset     = "account.factor.reset"
 	opKeyAdd          = "account.key.add"
 	opKeyList         = "account.key.list"
 	opKeyRemove       = "account.key.remove"

@@ -96,6 +96,11 @@ func (c *Client) EnableAccount(ctx context.Context, email string) error {
 	return do(ctx, c, opAccountEnable, emailArg{email})
 }
 
+// ResetFactors takes the second factor from an account and ends its sessions.
+func (c *Client) ResetFactors(ctx context.Context, email string) error {
+	return do(ctx, c, opFactorReset, emailArg{email})
+}
+
 // SetPassword replaces an account's password and ends its sessions.
 func (c *Client) SetPassword(ctx context.Context, email string, password []byte) error {
 	return do(ctx, c, opAccountPassword, passwordArg{Email: email, Password: string(password)})

@@ -40,6 +40,9 @@ func (s *Server) accountOps(on route) {
 	on(opAccountEnable, alter(s, about(opAccountEnable), func(ctx context.Context, a emailArg) (none, error) {
 		return none{}, s.People.Enable(ctx, a.Email)
 	}))
+	on(opFactorReset, alter(s, about(opFactorReset), func(ctx context.Context, a emailArg) (none, error) {
+		return none{}, s.People.ResetFactors(ctx, a.Email)
+	}))
 	on(opAccountPassword, alter(s,
 		func(a passwordArg) audit.Event { return audit.Event{Kind: opAccountPassword, Account: a.Email} },
 		func(ctx context.Context, a passwordArg) (none, error) {

@@ -103,6 +103,15 @@ CREATE TABLE recovery_codes (
 ) STRICT, WITHOUT ROWID;
 
 ALTER TABLE visits ADD COLUMN proved INTEGER NOT NULL DEFAULT 0; -- when the person has proven last who they are
+`, `
+CREATE TABLE welcomes (           -- codes by which a person sets the password of an account
+	email_key TEXT PRIMARY KEY,
+	hash      BLOB NOT NULL UNIQUE, -- SHA-256
+	email     TEXT NOT NULL,
+	admin     INTEGER NOT NULL,
+	account   INTEGER REFERENCES accounts ON DELETE CASCADE, -- NULL: it makes the account
+	expires   INTEGER NOT NULL
+) STRICT;
 `}
 
 // migrate brings the schema to the last of steps. Each step and its version number are one transaction, so a killed

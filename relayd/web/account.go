@@ -23,6 +23,7 @@ type mine struct {
 	Proven  bool // lately enough to change something
 	Problem string
 	Changed bool // the password, just now
+	Welcome bool // the account was made just now
 }
 
 // A visited is a visit as its account's page shows it.
@@ -36,7 +37,7 @@ type visited struct {
 
 // account serves GET /account.
 func (s *Server) account(w http.ResponseWriter, r *http.Request, p *Person) {
-	s.mine(w, r, http.StatusOK, p, mine{Changed: r.URL.RawQuery == "changed"})
+	s.mine(w, r, http.StatusOK, p, mine{Changed: r.URL.RawQuery == "changed", Welcome: r.URL.RawQuery == "welcome"})
 }
 
 func (s *Server) mine(w http.ResponseWriter, r *http.Request, status int, p *Person, m mine) {

@@ -50,6 +50,11 @@ type People interface {
 	AddAuthenticator(ctx context.Context, a *account.Account, code string) (recovery []string, err error)
 	NewRecovery(ctx context.Context, a *account.Account) ([]string, error)
 	RemoveFactors(ctx context.Context, a *account.Account) error
+	ResetFactors(ctx context.Context, email string) error
+	Invite(ctx context.Context, email string, admin bool) (code string, expires time.Time, err error)
+	ResetCode(ctx context.Context, email string) (code string, expires time.Time, err error)
+	Welcome(ctx context.Context, code string, src netip.Addr, door string) (account.Welcome, error)
+	Accept(ctx context.Context, code string, password []byte, src netip.Addr, door string) (account.Welcome, error)
 }
 
 // A Server is the web door.
@@ -103,6 +108,13 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("POST /signin/password", s.signIn)
 	mux.HandleFunc("POST /signin/factor", s.secondFactor)
 	mux.HandleFunc("POST /signout", s.signOut)
+	mux.HandleFunc("GET /welcome", s.askCode)
+	mux.HandleFunc("POST /welcome", s.askNewPassword)
+	mux.HandleFunc("POST /welcome/password", s.accept)
+	mux.HandleFunc("GET /admin/invite", s.forAdmin(s.askInvited))
+	mux.HandleFunc("POST /admin/invite", s.forAdmin(s.invitePerson))
+	mux.HandleFunc("POST /admin/accounts/password", s.forAdmin(s.resetPassword))
+	mux.HandleFunc("POST /admin/accounts/factor", s.forAdmin(s.resetFactor))
 	mux.HandleFunc("GET /computers", s.forPerson(s.list))
 	mux.HandleFunc("GET /computers/add", s.forPerson(s.askName))
 	mux.HandleFunc("POST /computers/add", s.forPerson(s.invite))

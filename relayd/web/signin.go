@@ -63,6 +63,11 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) {
 	f := signInForm{Email: strings.TrimSpace(r.PostFormValue("email")), Next: within(r.PostFormValue("next"))}
 	password := []byte(r.PostFormValue("password"))
 	defer clear(password)
+	s.signInWith(w, r, f, password)
+}
+
+// signInWith goes as far as the password leads.
+func (s *Server) signInWith(w http.ResponseWriter, r *http.Request, f signInForm, password []byte) {
 	var a *account.Account
 	var half *account.Half
 	err := error(refuse.SignIn.Of())

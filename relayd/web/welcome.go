@@ -1,0 +1,143 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/relayd/account"
+	"github.com/helmline/helmline/relayd/audit"
+)
+
+// A welcome is the page on which a person who has a code sets a password: it asks for the code first.
+type welcome struct {
+	Code string // secret
+	account.Welcome
+	Problem string
+}
+
+// askCode serves GET /welcome. A link to it may carry the code behind a #, which browsers do not send.
+func (s *Server) askCode(w http.ResponseWriter, r *http.Request) {
+	s.look.show(w, r, http.StatusOK, "welcome.html", welcome{})
+}
+
+// askNewPassword serves POST /welcome.
+func (s *Server) askNewPassword(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	v := welcome{Code: r.PostFormValue("code")}
+	var err error
+	if v.Welcome, err = s.People.Welcome(r.Context(), v.Code, viewer(r), Door); err != nil {
+		s.refuseWelcome(w, r, v, err)
+		return
+	}
+	s.look.show(w, r, http.StatusOK, "welcome.html", v)
+}
+
+// accept serves POST /welcome/password, and goes on like a sign-in with the new password.
+func (s *Server) accept(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	v := welcome{Code: r.PostFormValue("code")}
+	v.Email, v.New = r.PostFormValue("username"), r.PostFormValue("new") != "" // only to be shown again
+	password := []byte(r.PostFormValue("password"))
+	defer clear(password)
+	err := errors.New("the two passwords differ")
+	if r.PostFormValue("password") == r.PostFormValue("again") {
+		v.Welcome, err = s.People.Accept(r.Context(), v.Code, password, viewer(r), Door)
+	}
+	if err != nil {
+		s.refuseWelcome(w, r, v, err)
+		return
+	}
+	next := home
+	if v.New {
+		next = "/account?welcome"
+	}
+	s.signInWith(w, r, signInForm{Email: v.Email, Next: next}, password)
+}
+
+// refuseWelcome says what is wrong and asks for the code again, unless only the password was.
+func (s *Server) refuseWelcome(w http.ResponseWriter, r *http.Request, v welcome, err error) {
+	var no *refuse.Refusal
+	if errors.As(err, &no) {
+		v = welcome{}
+	}
+	v.Problem = err.Error()
+	s.look.show(w, r, http.StatusForbidden, "welcome.html", v)
+}
+
+// forAdmin serves administrators of the relay, and nobody else learns that there is something.
+func (s *Server) forAdmin(serve func(w http.ResponseWriter, r *http.Request, p *Person)) http.HandlerFunc {
+	return s.forPerson(func(w http.ResponseWriter, r *http.Request, p *Person) {
+		if !p.Account.Admin {
+			http.NotFound(w, r)
+			return
+		}
+		if r.Method != http.MethodGet && !p.proven() {
+			http.Redirect(w, r, "/account/confirm?next=%2Fadmin%2Finvite", http.StatusSeeOther)
+			return
+		}
+		serve(w, r, p)
+	})
+}
+
+// A given is the page that gives an administrator a code for a person, or says what was done.
+type given struct {
+	Account *account.Account
+	Email   string
+	Code    string // secret, shown once
+	At      string // where the person types it
+	Until   time.Time
+	Reset   bool // the code is for a new password
+	Done    string
+	Problem string
+}
+
+// askInvited serves GET /admin/invite.
+func (s *Server) askInvited(w http.ResponseWriter, r *http.Request, p *Person) {
+	s.look.show(w, r, http.StatusOK, "invite.html", given{Account: p.Account})
+}
+
+// invitePerson serves POST /admin/invite.
+func (s *Server) invitePerson(w http.ResponseWriter, r *http.Request, p *Person) {
+	v := given{Email: r.PostFormValue("email")}
+	admin := r.PostFormValue("admin") != ""
+	e := audit.Event{Kind: "account.invite", Account: refuse.Printable(v.Email, account.MaxEmail)}
+	if admin {
+		e.Detail = "administrator"
+	}
+	s.give(w, r, p, v, e, func(ctx context.Context, v *given) (err error) {
+		v.Code, v.Until, err = s.People.Invite(ctx, v.Email, admin)
+		return err
+	})
+}
+
+// resetPassword serves POST /admin/accounts/password: a code by which a person sets another one.
+func (s *Server) resetPassword(w http.ResponseWriter, r *http.Request, p *Person) {
+	v := given{Email: r.PostFormValue("email"), Reset: true}
+	s.give(w, r, p, v, audit.Event{Kind: "account.reset", Account: refuse.Printable(v.Email, account.MaxEmail)}, func(ctx context.Context, v *given) (err error) {
+		v.Code, v.Until, err = s.People.ResetCode(ctx, v.Email)
+		return err
+	})
+}
+
+// resetFactor serves POST /admin/accounts/factor.
+func (s *Server) resetFactor(w http.ResponseWriter, r *http.Request, p *Person) {
+	v := given{Email: r.PostFormValue("email")}
+	s.give(w, r, p, v, audit.Event{Kind: "account.factor.reset", Account: refuse.Printable(v.Email, account.MaxEmail)}, func(ctx context.Context, v *given) error {
+		v.Done = "The second factor of " + v.Email + " is gone: the password alone signs in. Whatever was open in that name has ended."
+		return s.People.ResetFactors(ctx, v.Email)
+	})
+}
+
+// give does what an administrator asks for, on record, and shows what came of it.
+func (s *Server) give(w http.ResponseWriter, r *http.Request, p *Person, v given, e audit.Event, do func(ctx context.Context, v *given) error) {
+	v.Account, v.At = p.Account, "https://"+r.Host+"/welcome"
+	status := http.StatusOK
+	if err := s.alter(r, p, e, func(ctx context.Context) error { return do(ctx, &v) }); err != nil {
+		v = given{Account: p.Account, Email: v.Email, Problem: err.Error()}
+		status = http.StatusBadRequest
+	}
+	s.look.show(w, r, status, "invite.html", v)
+}

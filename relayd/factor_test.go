@@ -163,7 +163,7 @@ func TestSecondFactorAtEveryDoor(t *testing.T) {
 	if _, page, _ := alice.post("/account/recovery", nil); len(recoveryCode.FindAllString(page, -1)) != 10 || strings.Contains(page, recovery[9]) {
 		t.Errorf("new recovery codes:\n%s", page)
 	}
-	if _, page, at := alice.post("/account/factor/remove", nil); at != "/account" || !strings.Contains(page, "alone signs you in") {
+	if _, page, at := alice.post("/account/authenticator/remove", nil); at != "/account" || !strings.Contains(page, "alone signs you in") {
 		t.Errorf("turned off: %s\n%s", at, page)
 	}
 	if _, _, at := r.browser().signIn("alice@example.com", password, ""); at != "/computers" {

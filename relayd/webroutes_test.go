@@ -198,7 +198,7 @@ func TestWebMethods(t *testing.T) {
 // webPublic are the routes that serve who is not signed in; every other one leads to the sign-in.
 var webPublic = map[route]bool{
 	{"GET", "/assets/"}: true, {"GET", "/{$}"}: true, {"GET", "/signin"}: true, {"POST", "/signin"}: true, {"POST", "/signin/password"}: true,
-	{"POST", "/signin/factor"}: true, {"GET", "/welcome"}: true, {"POST", "/welcome"}: true, {"POST", "/welcome/password"}: true,
+	{"POST", "/signin/factor"}: true, {"POST", "/signin/passkey"}: true, {"POST", "/signin/passkey/ask"}: true, {"GET", "/welcome"}: true, {"POST", "/welcome"}: true, {"POST", "/welcome/password"}: true,
 	{"POST", "/signout"}: true, {"GET", "/api/openapi.json"}: true,
 }
 

@@ -15,6 +15,7 @@
 //	{"code": TEXT}                  logs in to the computer with its access code, whatever it asks for first
 //	{"login": {user, password}}     logs in to the computer as a user of it
 //	{"tab": SELECTOR}               goes there by the Tab key alone; each stop on the way shows where it is
+//	{"passkeys": BOOL}              the tab has a program that holds passkeys and knows its user from now on; false: it does not know them
 //	{"press": [KEY…]}
 //	{"click": SELECTOR}             with "how": "ctrl" or "middle", it opens the next tab
 //	{"see": TEXT}                   waits until the text is visible
@@ -122,6 +123,22 @@ async function toTab(page, selector) {
     throw new Error("the Tab key does not lead to " + selector);
 }
 
+const keyrings = new Map(); // by tab
+
+// passkeys has a virtual authenticator of Chromium's answer in a tab; known: it has recognized its user.
+async function passkeys(page, known) {
+    let ring = keyrings.get(page);
+    if (!ring) {
+        const client = await page.context().newCDPSession(page);
+        await client.send("WebAuthn.enable");
+        const { authenticatorId } = await client.send("WebAuthn.addVirtualAuthenticator", { options: {
+            protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, automaticPresenceSimulation: true,
+        } });
+        keyrings.set(page, ring = { client, authenticatorId });
+    }
+    await ring.client.send("WebAuthn.setUserVerified", { authenticatorId: ring.authenticatorId, isUserVerified: known });
+}
+
 async function step(s) {
     const page = await tab(s);
     let value;
@@ -129,6 +146,7 @@ async function step(s) {
         if (s.width) await page.setViewportSize({ width: s.width, height: s.width < 600 ? phone.height : wide.height });
         if (s.dark !== undefined) await page.emulateMedia({ colorScheme: s.dark ? "dark" : "light" });
     }
+    if (s.passkeys !== undefined) await passkeys(page, s.passkeys);
     if (s.go) await page.goto(plan.site + s.go);
     if (s.back) await page.goBack();
     if (s.fill) {

@@ -65,12 +65,13 @@ var (
 	NotRecorded = add(40043, "Not recorded", "%s records every session and cannot do so now: %s", "at the computer: \"journalctl -u hostd-net\" says more") // computer, cause
 
 	// The account.
-	SignIn      = add(40050, "Sign-in failed", "the account name or password is not right", "try again")
-	SlowDown    = add(40051, "Too many failures", "too many failed sign-ins; try again after %s", "wait") // time
-	Busy        = add(40052, "Too busy", "too many people are signing in at this moment", "try again in some seconds")
-	StorageOut  = add(40053, "Storage full", "the relay cannot write to its storage, so it lets nobody in", "tell the operator of the relay")
-	NeedsFactor = add(40054, "Second factor", "%s signs in with a second factor, which this door cannot ask for", "make a one-time code on the computer's page for the code door, or use the web or SSH door") // account
-	WrongFactor = add(40055, "Wrong code", "the code is wrong, or it was used already", "wait for the next one, or use a recovery code")
+	SignIn       = add(40050, "Sign-in failed", "the account name or password is not right", "try again")
+	SlowDown     = add(40051, "Too many failures", "too many failed sign-ins; try again after %s", "wait") // time
+	Busy         = add(40052, "Too busy", "too many people are signing in at this moment", "try again in some seconds")
+	StorageOut   = add(40053, "Storage full", "the relay cannot write to its storage, so it lets nobody in", "tell the operator of the relay")
+	NeedsFactor  = add(40054, "Second factor", "%s signs in with a second factor, which this door cannot ask for", "make a one-time code on the computer's page for the code door, or use the web or SSH door") // account
+	WrongFactor  = add(40055, "Wrong code", "the code is wrong, or it was used already", "wait for the next one, or use a recovery code")
+	WrongPasskey = add(40056, "Passkey not accepted", "the relay does not know this passkey, or the answer came too late", "try again, or sign in with the password")
 
 	// The screen.
 	NoScreen    = add(40040, "No screen", "%s has no screen to show: %s", "at the computer: \"hostd doctor\"")                                              // computer, cause

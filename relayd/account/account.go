@@ -43,15 +43,16 @@ type Key struct {
 
 // A Service is the accounts of one relay. Its methods may be called by any goroutine.
 type Service struct {
-	store   *store.Store
-	log     *slog.Logger
-	hasher  *hasher
-	sealer  cipher.AEAD
-	budget  *budget
-	trail   Trail
-	signins *prometheus.CounterVec
-	free    *audit.Limit // records of refusals that cost whoever is refused nothing
-	codes   *audit.Limit // records of wrong codes, which cost a part of a source's budget, but no argon2id
+	store      *store.Store
+	log        *slog.Logger
+	hasher     *hasher
+	sealer     cipher.AEAD
+	budget     *budget
+	trail      Trail
+	signins    *prometheus.CounterVec
+	free       *audit.Limit // records of refusals that cost whoever is refused nothing
+	ceremonies ceremonies
+	codes      *audit.Limit // records of wrong codes, which cost a part of a source's budget, but no argon2id
 
 	mu     sync.Mutex // guards what follows
 	revoke []func(accountID int64, why string)

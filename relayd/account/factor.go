@@ -40,6 +40,7 @@ func (h *Half) Email() string { return h.account.Email }
 type Factors struct {
 	Authenticator time.Time // since when it has one; zero: it has none
 	Recovery      int       // recovery codes that are left
+	Passkeys      []Passkey
 }
 
 // A fresh secret of an authenticator waits for its first code.
@@ -61,7 +62,11 @@ func (s *Service) Factors(ctx context.Context, a *Account) (Factors, error) {
 		return Factors{}, err
 	}
 	n, err := s.store.Recovery(ctx, a.ID)
-	return Factors{row.Created, n}, err
+	if err != nil {
+		return Factors{}, err
+	}
+	passkeys, err := s.Passkeys(ctx, a)
+	return Factors{row.Created, n, passkeys}, err
 }
 
 // NewAuthenticator makes the secret of an authenticator, for the relay of that name. It counts only once AddAuthenticator was
@@ -111,15 +116,15 @@ func (s *Service) NewRecovery(ctx context.Context, a *Account) ([]string, error)
 	return codes, s.store.SetRecovery(ctx, a.ID, hashes)
 }
 
-// RemoveFactors takes the second factor from a's account, which stays signed in.
-func (s *Service) RemoveFactors(ctx context.Context, a *Account) error {
-	return s.store.EndFactors(ctx, a.ID, false)
+// RemoveAuthenticator takes the authenticator from a's account, which stays signed in.
+func (s *Service) RemoveAuthenticator(ctx context.Context, a *Account) error {
+	return s.store.EndAuthenticator(ctx, a.ID)
 }
 
-// ResetFactors takes the second factor from an account, for an administrator, and ends its sessions.
+// ResetFactors takes authenticator, passkeys and recovery codes from an account, for an administrator, and ends its sessions.
 func (s *Service) ResetFactors(ctx context.Context, email string) error {
 	return s.with(ctx, email, func(a *Account) error {
-		if err := s.store.EndFactors(ctx, a.ID, true); err != nil {
+		if err := s.store.EndFactors(ctx, a.ID); err != nil {
 			return err
 		}
 		s.revoked(a.ID, "a reset of the account's second factor")

@@ -132,7 +132,7 @@ func (s *Service) guess(ctx context.Context, src netip.Addr, check func() (*Acco
 	}
 	a, err := check()
 	switch {
-	case refuse.CodeInvalid.Is(err):
+	case refuse.CodeInvalid.Is(err), refuse.WrongPasskey.Is(err):
 		if err := s.store.SetFailures(context.WithoutCancel(ctx), t.lost()...); err != nil {
 			return nil, err
 		}
@@ -187,7 +187,7 @@ func (s *Service) refused(ctx context.Context, email string, src netip.Addr, doo
 	e := audit.Event{Kind: "signin.refused", Account: email, Door: door, Source: address(src), Code: r.Code, Detail: r.Title}
 	switch r.Code { // what costs a guesser nothing must not fill the disk, nor keep what does cost something out of the log
 	case refuse.SignIn.Code, refuse.NeedsFactor.Code, refuse.WrongFactor.Code:
-	case refuse.CodeInvalid.Code:
+	case refuse.CodeInvalid.Code, refuse.WrongPasskey.Code:
 		if !s.codes.Pass(&e) {
 			return
 		}

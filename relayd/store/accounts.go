@@ -31,7 +31,8 @@ type Key struct {
 	Created     time.Time
 }
 
-const accountColumns = `id, email, admin, disabled, password, created, generation, EXISTS (SELECT 1 FROM authenticators WHERE account = accounts.id)`
+const accountColumns = `id, email, admin, disabled, password, created, generation,
+	EXISTS (SELECT 1 FROM authenticators WHERE account = accounts.id) OR EXISTS (SELECT 1 FROM passkeys WHERE account = accounts.id)`
 
 func scanAccount(row interface{ Scan(...any) error }) (Account, error) {
 	var a Account

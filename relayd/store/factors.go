@@ -75,16 +75,15 @@ func (s *Store) Recovery(ctx context.Context, account int64) (n int, err error) 
 	return n, fault("recovery codes", err)
 }
 
-// EndFactors takes the second factor from an account. With reset it begins a generation, so that whoever is signed in has to
-// do so again.
-func (s *Store) EndFactors(ctx context.Context, account int64, reset bool) error {
+// EndFactors takes every second factor from an account and begins a generation.
+func (s *Store) EndFactors(ctx context.Context, account int64) error {
 	return s.change(ctx, "second factor", func(tx *sql.Tx) error {
-		for _, table := range []string{"authenticators", "recovery_codes"} {
+		for _, table := range []string{"authenticators", "passkeys", "recovery_codes"} {
 			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE account = ?`, account); err != nil {
 				return err
 			}
 		}
-		return one(ctx, tx, `UPDATE accounts SET generation = generation + ? WHERE id = ?`, reset, account)
+		return one(ctx, tx, `UPDATE accounts SET generation = generation + 1 WHERE id = ?`, account)
 	})
 }
 

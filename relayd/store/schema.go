@@ -112,6 +112,16 @@ CREATE TABLE welcomes (           -- codes by which a person sets the password o
 	account   INTEGER REFERENCES accounts ON DELETE CASCADE, -- NULL: it makes the account
 	expires   INTEGER NOT NULL
 ) STRICT;
+`, `
+CREATE TABLE passkeys (           -- WebAuthn
+	id      BLOB PRIMARY KEY,     -- chosen by the authenticator
+	account INTEGER NOT NULL REFERENCES accounts ON DELETE CASCADE,
+	name    TEXT NOT NULL,
+	record  BLOB NOT NULL,        -- JSON of go-webauthn's Credential
+	created INTEGER NOT NULL,
+	used    INTEGER NOT NULL      -- 0: never
+) STRICT;
+CREATE INDEX passkeys_by_account ON passkeys (account);
 `}
 
 // migrate brings the schema to the last of steps. Each step and its version number are one transaction, so a killed

@@ -40,6 +40,7 @@ func (s *Server) forProven(serve func(w http.ResponseWriter, r *http.Request, p 
 type confirmation struct {
 	Account *account.Account
 	Code    bool // of the second factor, too
+	Passkey bool // it has one
 	Next    string
 	Problem string
 }
@@ -55,7 +56,12 @@ func (s *Server) showProof(w http.ResponseWriter, r *http.Request, status int, p
 		s.stored(w, p, err)
 		return
 	}
-	c := confirmation{Account: p.Account, Code: a.Factor, Next: within(r.FormValue("next"))}
+	f, err := s.People.Factors(r.Context(), a)
+	if err != nil {
+		s.stored(w, p, err)
+		return
+	}
+	c := confirmation{Account: p.Account, Code: a.Factor, Passkey: len(f.Passkeys) > 0, Next: within(r.FormValue("next"))}
 	if problem != nil {
 		c.Problem = problem.Error()
 	}
@@ -71,6 +77,11 @@ func (s *Server) prove(w http.ResponseWriter, r *http.Request, p *Person) {
 	if half != nil {
 		_, err = s.People.SecondFactor(r.Context(), half, r.PostFormValue("code"), src, Door)
 	}
+	s.confirmed(w, r, p, err)
+}
+
+// confirmed goes on behind a proof, unless err says what is wrong with it.
+func (s *Server) confirmed(w http.ResponseWriter, r *http.Request, p *Person, err error) {
 	var secret string
 	if err == nil {
 		secret, err = s.visits.renew(r)
@@ -144,10 +155,10 @@ func (s *Server) newRecovery(w http.ResponseWriter, r *http.Request, p *Person) 
 	s.look.show(w, r, http.StatusOK, "recovery.html", printed{p.Account, codes})
 }
 
-// removeFactors serves POST /account/factor/remove.
-func (s *Server) removeFactors(w http.ResponseWriter, r *http.Request, p *Person) {
+// removeAuthenticator serves POST /account/authenticator/remove.
+func (s *Server) removeAuthenticator(w http.ResponseWriter, r *http.Request, p *Person) {
 	err := s.alter(r, p, audit.Event{Kind: "account.factor.off", Account: p.Account.Email}, func(ctx context.Context) error {
-		return s.People.RemoveFactors(ctx, p.Account)
+		return s.People.RemoveAuthenticator(ctx, p.Account)
 	})
 	if err != nil {
 		s.mine(w, r, http.StatusForbidden, p, mine{Problem: err.Error()})

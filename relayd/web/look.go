@@ -23,7 +23,7 @@ type look struct {
 }
 
 func newLook(a *Assets, log *slog.Logger) (*look, error) {
-	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "ever": ever, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
+	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "ever": ever, "to": to, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
 	return &look{log, t}, err
 }
 
@@ -31,6 +31,11 @@ func newLook(a *Assets, log *slog.Logger) (*look, error) {
 func when(t time.Time) string {
 	return t.Format("2 January 2006, 15:04")
 }
+
+// A step is where a form leads, and where what it asks for leads in the end.
+type step struct{ To, Next string }
+
+func to(to, next string) step { return step{to, next} }
 
 // ever is when, if ever.
 func ever(t time.Time) string {

@@ -49,7 +49,12 @@ type People interface {
 	NewAuthenticator(a *account.Account, relay string) account.Setup
 	AddAuthenticator(ctx context.Context, a *account.Account, code string) (recovery []string, err error)
 	NewRecovery(ctx context.Context, a *account.Account) ([]string, error)
-	RemoveFactors(ctx context.Context, a *account.Account) error
+	RemoveAuthenticator(ctx context.Context, a *account.Account) error
+	NewPasskey(ctx context.Context, a *account.Account, relay, host string) (any, error)
+	AddPasskey(ctx context.Context, a *account.Account, name string, credential []byte, relay, host string) (recovery []string, err error)
+	RemovePasskey(ctx context.Context, a *account.Account, id string) error
+	AskPasskey(relay, host string) (any, error)
+	PasskeySignIn(ctx context.Context, credential []byte, relay, host string, src netip.Addr, door string) (*account.Account, error)
 	ResetFactors(ctx context.Context, email string) error
 	Invite(ctx context.Context, email string, admin bool) (code string, expires time.Time, err error)
 	ResetCode(ctx context.Context, email string) (code string, expires time.Time, err error)
@@ -107,6 +112,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("POST /signin", s.askPassword)
 	mux.HandleFunc("POST /signin/password", s.signIn)
 	mux.HandleFunc("POST /signin/factor", s.secondFactor)
+	mux.HandleFunc("POST /signin/passkey", s.passkey)
+	mux.HandleFunc("POST /signin/passkey/ask", s.askPasskey)
 	mux.HandleFunc("POST /signout", s.signOut)
 	mux.HandleFunc("GET /welcome", s.askCode)
 	mux.HandleFunc("POST /welcome", s.askNewPassword)
@@ -126,13 +133,17 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("GET /account", s.forPerson(s.account))
 	mux.HandleFunc("GET /account/confirm", s.forPerson(s.askProof))
 	mux.HandleFunc("POST /account/confirm", s.forPerson(s.prove))
+	mux.HandleFunc("POST /account/confirm/passkey", s.forPerson(s.provePasskey))
 	mux.HandleFunc("POST /account/password", s.forProven(s.password))
 	mux.HandleFunc("POST /account/keys", s.forProven(s.addKey))
 	mux.HandleFunc("POST /account/keys/remove", s.forProven(s.removeKey))
 	mux.HandleFunc("GET /account/authenticator", s.forProven(s.askAuthenticator))
 	mux.HandleFunc("POST /account/authenticator", s.forProven(s.addAuthenticator))
 	mux.HandleFunc("POST /account/recovery", s.forProven(s.newRecovery))
-	mux.HandleFunc("POST /account/factor/remove", s.forProven(s.removeFactors))
+	mux.HandleFunc("POST /account/authenticator/remove", s.forProven(s.removeAuthenticator))
+	mux.HandleFunc("POST /account/passkeys", s.forProven(s.addPasskey))
+	mux.HandleFunc("POST /account/passkeys/new", s.forProven(s.newPasskey))
+	mux.HandleFunc("POST /account/passkeys/remove", s.forProven(s.removePasskey))
 	mux.HandleFunc("POST /account/visits/end", s.forPerson(s.endVisit))
 	mux.HandleFunc("GET /api/openapi.json", apiSelf)
 	mux.HandleFunc("GET /api/hosts", s.apiList)

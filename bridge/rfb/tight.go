@@ -104,6 +104,7 @@ func tightPacking(f PixelFormat) packing {
 const (
 	pixelsPerColour = 8
 	manyBesideJPEG  = 24
+	manyInGlance    = 64 // of some 250 pixels
 )
 
 // classify looks at block n of a band. Where its colours are few, it numbers them.
@@ -150,36 +151,44 @@ func uniform(img frame.Image, r image.Rectangle) bool {
 	return true
 }
 
-// photographed says whether three of four pixels differ from the one to their left, and there are many colours. It looks at every sixteenth
-// row, and is quick where it says no and where it says yes.
+// photographed says whether a glance is enough: there are many colours, and three of four pixels differ from the one to their left, or there
+// are very many and the rest of what soft asks for holds. It looks at every sixteenth row, and is quick where it says no.
 func photographed(img frame.Image, r image.Rectangle) bool {
 	if r.Dx()*r.Dy() < tightMinPhoto {
 		return false
 	}
-	same, left := 0, (r.Dx()-1)*((r.Dy()+15)/16)/4 // pixels that may be the same
-	var colours [64]uint32                         // met lately
-	many := 0
+	most := (r.Dx() - 1) * ((r.Dy() + 15) / 16) * 3 / 4 // pixels that may be the same
+	seen, same, little, many := 0, 0, 0, 0
+	var colours [256]uint32 // met lately
 	for y := r.Min.Y; y < r.Max.Y; y += 16 {
 		row := img.Row(y, r.Min.X, r.Max.X)
+		seen += r.Dx() - 1
 		last := binary.LittleEndian.Uint32(row) & 0xffffff
 		for x := frame.BytesPerPixel; x+4 <= len(row); x += frame.BytesPerPixel {
 			v := binary.LittleEndian.Uint32(row[x:]) & 0xffffff
 			if v == last {
-				if same++; same > left {
-					return false
-				}
+				same++
 				continue
 			}
+			if near(v, last) {
+				little++
+			}
 			last = v
-			if many <= manyBesideJPEG {
-				if at := v * paletteHash >> 26; colours[at] != v {
+			if many <= manyInGlance {
+				if at := v * paletteHash >> 24; colours[at] != v {
 					colours[at] = v
 					many++
 				}
 			}
 		}
+		switch {
+		case same > most:
+			return false
+		case many > manyInGlance && mostly(same, little, seen):
+			return true
+		}
 	}
-	return many > manyBesideJPEG
+	return many > manyBesideJPEG && 4*same < seen
 }
 
 // soft says whether most pixels differ from the one to their left, or those that do differ by little, as in photographs. Text, even
@@ -202,8 +211,12 @@ func soft(px []uint32, stride, w, h int, many bool) bool {
 	if !many {
 		return 4*same < seen
 	}
-	return 2*same < seen || 4*little > 3*(seen-same)
+	return mostly(same, little, seen)
 }
+
+// mostly is what soft asks for where there are many colours: of the pixels seen, so many are the same as the one to their left, and so many
+// differ by little.
+func mostly(same, little, seen int) bool { return 2*same < seen || 4*little > 3*(seen-same) }
 
 // near says whether each byte of two pixels differs by less than 16 or so.
 func near(a, b uint32) bool {

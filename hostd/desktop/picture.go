@@ -16,7 +16,8 @@ import (
 	"github.com/helmline/helmline/hostd/ipc"
 )
 
-// frameTime is the shortest time between two captures while the picture keeps changing. After rest, the next is at once.
+// frameTime is the time between two captures while the picture keeps changing, on average: one may come earlier by as much. What is drawn
+// sixty times a second never waits then, however uneven its pace and ours, nor does what follows on a key after a moment.
 const frameTime = time.Second / 60
 
 // A picture is one frame memory, which hostd gave out, and the socket to the worker that fills it. A desk gets another one
@@ -32,16 +33,16 @@ type picture struct {
 	kick  chan struct{} // 1; to grabLoop: look again
 
 	// Guarded by desk.mu.
-	readable bool   // the memory is not the worker's and holds a picture
-	begun    bool   // a Grab has been sent
-	damaged  bool   // there is something to grab
-	due      bool   // a Grab waits for the last reader
-	laid     bool   // the desk knows its layout
-	dead     bool   // the worker is gone, the last picture stays
-	retired  bool   // no more used; unmapped when the last reader leaves
-	readers  int    // viewers that encode
-	sequence uint32 // of frames
-	last     time.Time
+	readable bool      // the memory is not the worker's and holds a picture
+	begun    bool      // a Grab has been sent
+	damaged  bool      // there is something to grab
+	due      bool      // a Grab waits for the last reader
+	laid     bool      // the desk knows its layout
+	dead     bool      // the worker is gone, the last picture stays
+	retired  bool      // no more used; unmapped when the last reader leaves
+	readers  int       // viewers that encode
+	sequence uint32    // of frames
+	pace     time.Time // when the next capture would be due at an even pace
 
 	frame  ipc.Frame    // owned by receiveLoop
 	change frame.Region // owned by receiveLoop: what the frame changed, but for its copies
@@ -274,16 +275,23 @@ func (p *picture) next(now time.Time) (grab, full bool, wait time.Duration) {
 	if p.dead || p.retired || !first && (!p.readable || !p.damaged || !d.wanted()) {
 		return false, false, 0
 	}
-	if wait = p.last.Add(frameTime).Sub(now); wait > 0 {
+	if wait = p.wait(now); wait > 0 {
 		return false, false, wait
 	}
 	if p.readers > 0 {
 		p.due = true
 		return false, false, 0
 	}
-	p.readable, p.due, p.damaged, p.begun, p.last = false, false, false, true, now
+	p.readable, p.due, p.damaged, p.begun = false, false, false, true
+	if p.pace.Before(now) {
+		p.pace = now
+	}
+	p.pace = p.pace.Add(frameTime)
 	return true, first, 0
 }
+
+// wait is how long the pace has the next capture wait. desk.mu is held.
+func (p *picture) wait(now time.Time) time.Duration { return p.pace.Add(-frameTime).Sub(now) }
 
 // enter lets a viewer read the memory until it calls leave; nil: not now. When there is news to grab first, enter says
 // no: the frame wakes the viewer.
@@ -294,7 +302,7 @@ func (d *desk) enter(now time.Time) *picture {
 	if p == nil || !p.readable || p.due {
 		return nil
 	}
-	if p.damaged && !p.dead && now.Sub(p.last) >= frameTime {
+	if p.damaged && !p.dead && p.wait(now) <= 0 {
 		p.look()
 		return nil
 	}

@@ -94,10 +94,10 @@ func (s *Socket) receive(p, oob []byte) (n, oobn, flags int, err error) {
 	return n, oobn, flags, nil
 }
 
-// ended is the error of a call: os.ErrClosed, when the socket was closed.
+// ended is the error of a call: net.ErrClosed, when the socket was closed.
 func (s *Socket) ended(err error) error {
 	if s.closed.Load() {
-		return os.ErrClosed
+		return net.ErrClosed
 	}
 	return err
 }
@@ -121,7 +121,7 @@ func (s *Socket) send(p, oob []byte) error {
 		case n >= 0:
 			first, p, oob = false, p[n:], nil
 		case s.closed.Load():
-			return os.ErrClosed
+			return net.ErrClosed
 		}
 	}
 	return nil
@@ -144,7 +144,7 @@ func (s *Socket) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close closes the socket. Who waits in it gets os.ErrClosed.
+// Close closes the socket. Who waits in it gets net.ErrClosed.
 func (s *Socket) Close() error {
 	s.closed.Store(true)
 	return errors.Join(s.set.Close(), s.file.Close())

@@ -93,11 +93,11 @@ func TestSocketCloses(t *testing.T) {
 	}
 	a.Close()
 	for _, c := range []chan error{read, written} {
-		if err := <-c; !errors.Is(err, os.ErrClosed) {
-			t.Errorf("%v, want os.ErrClosed", err)
+		if err := <-c; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%v, want net.ErrClosed", err)
 		}
 	}
-	if _, err := a.Write([]byte{1}); !errors.Is(err, os.ErrClosed) {
+	if _, err := a.Write([]byte{1}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("write after the end: %v", err)
 	}
 }

@@ -44,7 +44,7 @@ type startRequest struct {
 // time on that. The units have the same.
 const (
 	workerSlack = time.Millisecond
-	netSlack    = 200 * time.Microsecond
+	netSlack    = 500 * time.Microsecond
 )
 
 // Net starts hostd-net.

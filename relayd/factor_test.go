@@ -121,6 +121,26 @@ func TestSecondFactorAtEveryDoor(t *testing.T) {
 	if _, _, at := b.post("/signin/factor", with(f, recovery[0])); !strings.HasPrefix(at, "/computers/") {
 		t.Errorf("a recovery code leads to %s", at)
 	}
+	trusting := r.browser()
+	f2 := with(trusting.half("alice@example.com", ""), recovery[5])
+	f2.Set("trust", "yes")
+	trusting.post("/signin/factor", f2)
+	trusting.post("/signout", nil)
+	if _, _, at := trusting.signIn("alice@example.com", password, ""); at != "/computers" {
+		t.Errorf("a trusted browser is led to %s", at)
+	}
+	if _, _, at := trusting.get("/account/authenticator"); !strings.HasPrefix(at, "/account/confirm") {
+		t.Errorf("trust stands for a proof: %s", at)
+	}
+	if status, page, _ := trusting.post("/account/confirm", url.Values{"password": {password}, "code": {"000000"}}); status != http.StatusForbidden || !strings.Contains(page, "40055") {
+		t.Errorf("a proof without a code: %d\n%s", status, page)
+	}
+	if _, page, at := trusting.post("/account/confirm", url.Values{"password": {password}, "code": {recovery[6]}, "next": {"/account/authenticator"}}); at != "/account/authenticator" {
+		t.Errorf("the proof leads to %s\n%s", at, page)
+	}
+	if !strings.Contains(auditText(t, r.dir), `"kind":"account.device.trust"`) {
+		t.Error("the trust is not recorded")
+	}
 	if status, _, _ := b.post("/signin/factor", with(f, recovery[1])); status != http.StatusForbidden {
 		t.Error("one password has signed in twice")
 	}

@@ -21,7 +21,7 @@ func TestAccount(t *testing.T) {
 	b := w.Chromium(false)
 	b.SignIn("root", root, w.Password)
 	b.Do(step{"who": "root", "go": "/account", "click": "a[href='/admin/invite']", "see": "Nobody has an account without", "look": "invite"})
-	link := b.Do(step{"who": "root", "fill": step{"#email": bob}, "see": "on a way that only they read", "look": "invited"},
+	link := b.Do(step{"who": "root", "fill": step{"#email": bob}, "see": "in a way that only they can read", "look": "invited"},
 		step{"who": "root", "eval": "document.querySelector('#link').textContent"})[0].(string)
 	path := link[strings.Index(link, "/welcome"):]
 
@@ -51,10 +51,13 @@ func TestAccount(t *testing.T) {
 	password := []step{signOut, {"fill": step{"#email": bob}, "see": "Password of your account"}, {"fill": step{"#password": chosen}, "see": "Code of your authenticator"}}
 	b.Do(append(password, step{"look": "factor"}, step{"fill": step{"#code": code(now)}, "see": "40055"},
 		step{"fill": step{"#code": code(now + 1)}, "at": "/computers"})...)
-	b.Do(append(password, step{"fill": step{"#code": strings.Fields(recovery)[0]}, "at": "/computers"})...)
+	b.Do(append(password, step{"click": "input[name=trust]"}, step{"fill": step{"#code": strings.Fields(recovery)[0]}, "at": "/computers"},
+		signOut, step{"fill": step{"#email": bob}, "see": "Password of your account"}, step{"fill": step{"#password": chosen}, "at": "/computers"},
+		step{"go": "/account", "see": "not asked until"}, step{"click": "form[action='/account/devices/remove'] button", "gone": "form[action='/account/devices/remove']"})...)
 
-	b.Do(step{"passkeys": true, "go": "/account"}, step{"fill": step{"#passkey": "phone <b>"}, "see": "phone b"},
-		step{"see": "9 left", "look": "account-full"}, signOut,
+	b.Do(step{"click": "a[href^='/account/confirm']"}, step{"fill": step{"#password": chosen, "#code": strings.Fields(recovery)[1]}, "at": "/account"},
+		step{"passkeys": true, "fill": step{"#passkey": "phone <b>"}, "see": "phone b"},
+		step{"see": "8 left", "look": "account-full"}, signOut,
 		step{"click": "form[data-ask] button", "at": "/computers", "see": bob},
 		signOut, step{"passkeys": false, "click": "form[data-ask] button", "see": "Nothing was chosen"})
 	b.Do(append(password[1:], step{"passkeys": true, "click": "form[data-ask] button", "at": "/computers"},

@@ -41,6 +41,7 @@ type Factors struct {
 	Authenticator time.Time // since when it has one; zero: it has none
 	Recovery      int       // recovery codes that are left
 	Passkeys      []Passkey
+	Devices       []Device
 }
 
 // A fresh secret of an authenticator waits for its first code.
@@ -66,7 +67,11 @@ func (s *Service) Factors(ctx context.Context, a *Account) (Factors, error) {
 		return Factors{}, err
 	}
 	passkeys, err := s.Passkeys(ctx, a)
-	return Factors{row.Created, n, passkeys}, err
+	if err != nil {
+		return Factors{}, err
+	}
+	devices, err := s.Devices(ctx, a)
+	return Factors{row.Created, n, passkeys, devices}, err
 }
 
 // NewAuthenticator makes the secret of an authenticator, for the relay of that name. It counts only once AddAuthenticator was

@@ -15,12 +15,16 @@ type Authenticator struct {
 	Created  time.Time
 }
 
-// SetAuthenticator gives an account its authenticator, in place of another, and the hashes of its recovery codes.
+// SetAuthenticator gives an account its authenticator, in place of another, and the hashes of its recovery codes. No device is trusted
+// any more.
 func (s *Store) SetAuthenticator(ctx context.Context, a Authenticator, recovery [][32]byte) error {
 	return s.change(ctx, "authenticator", func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO authenticators (account, secret, last_step, created) VALUES (?,?,?,?)`,
 			a.Account, a.Secret, a.LastStep, millis(a.Created))
 		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM devices WHERE account = ?`, a.Account); err != nil {
 			return err
 		}
 		return setRecovery(ctx, tx, a.Account, recovery)
@@ -78,7 +82,7 @@ func (s *Store) Recovery(ctx context.Context, account int64) (n int, err error) 
 // EndFactors takes every second factor from an account and begins a generation.
 func (s *Store) EndFactors(ctx context.Context, account int64) error {
 	return s.change(ctx, "second factor", func(tx *sql.Tx) error {
-		for _, table := range []string{"authenticators", "passkeys", "recovery_codes"} {
+		for _, table := range []string{"authenticators", "passkeys", "recovery_codes", "devices"} {
 			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE account = ?`, account); err != nil {
 				return err
 			}

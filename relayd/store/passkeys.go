@@ -61,32 +61,36 @@ func (s *Store) UsePasskey(ctx context.Context, account int64, id, record []byte
 	return s.one(ctx, "passkey", `UPDATE passkeys SET record = ?, used = ? WHERE account = ? AND id = ?`, record, millis(at), account, id)
 }
 
-// RemovePasskey takes a passkey from an account and begins a generation. With the last of its second factors go the recovery codes.
+// RemovePasskey takes a passkey from an account and begins a generation. With the last of its second factors go the recovery codes and devices.
 // ErrNotFound: it has no such passkey.
 func (s *Store) RemovePasskey(ctx context.Context, account int64, id []byte) error {
 	return s.change(ctx, "passkey", func(tx *sql.Tx) error {
 		if err := one(ctx, tx, `DELETE FROM passkeys WHERE account = ? AND id = ?`, account, id); err != nil {
 			return err
 		}
-		if err := dropRecovery(ctx, tx, account); err != nil {
+		if err := dropRest(ctx, tx, account); err != nil {
 			return err
 		}
 		return one(ctx, tx, `UPDATE accounts SET generation = generation + 1 WHERE id = ?`, account)
 	})
 }
 
-// EndAuthenticator takes the authenticator from an account, and with the last of its second factors the recovery codes.
+// EndAuthenticator takes the authenticator from an account, and with the last of its second factors the recovery codes and devices.
 func (s *Store) EndAuthenticator(ctx context.Context, account int64) error {
 	return s.change(ctx, "authenticator", func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM authenticators WHERE account = ?`, account); err != nil {
 			return err
 		}
-		return dropRecovery(ctx, tx, account)
+		return dropRest(ctx, tx, account)
 	})
 }
 
-// dropRecovery removes the recovery codes of an account that has no second factor any more.
-func dropRecovery(ctx context.Context, tx *sql.Tx, account int64) error {
-	_, err := tx.ExecContext(ctx, `DELETE FROM recovery_codes WHERE account = ?1 AND NOT `+hasFactor, account)
-	return err
+// dropRest removes the recovery codes and devices of an account that has no second factor any more.
+func dropRest(ctx context.Context, tx *sql.Tx, account int64) error {
+	for _, table := range []string{"recovery_codes", "devices"} {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE account = ?1 AND NOT `+hasFactor, account); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -122,6 +122,18 @@ CREATE TABLE passkeys (           -- WebAuthn
 	used    INTEGER NOT NULL      -- 0: never
 ) STRICT;
 CREATE INDEX passkeys_by_account ON passkeys (account);
+`, `
+CREATE TABLE devices (            -- browsers in which an account is not asked for its second factor
+	secret     BLOB PRIMARY KEY,  -- SHA-256 of the cookie
+	account    INTEGER NOT NULL REFERENCES accounts ON DELETE CASCADE,
+	generation INTEGER NOT NULL,  -- of what the account signed in by
+	name       TEXT NOT NULL,
+	agent      TEXT NOT NULL,
+	source     TEXT NOT NULL,
+	begun      INTEGER NOT NULL,
+	expires    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX devices_by_account ON devices (account);
 `}
 
 // migrate brings the schema to the last of steps. Each step and its version number are one transaction, so a killed

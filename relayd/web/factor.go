@@ -167,6 +167,47 @@ func (s *Server) removeAuthenticator(w http.ResponseWriter, r *http.Request, p *
 	http.Redirect(w, r, "/account", http.StatusSeeOther)
 }
 
+// deviceCookie is by which a browser is known that does not ask for the second factor.
+const deviceCookie = "__Host-helmline-device"
+
+func deviceSecret(r *http.Request) string {
+	c, err := r.Cookie(deviceCookie)
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
+// trust has the browser not ask again for some time, for an account that has just given its second factor. When that cannot be
+// recorded it asks the next time, too.
+func (s *Server) trust(w http.ResponseWriter, r *http.Request, a *account.Account) {
+	e := audit.Event{Kind: "account.device.trust", Account: a.Email}
+	err := s.alter(r, &Person{Account: a}, e, func(ctx context.Context) error {
+		secret, err := s.People.Trust(ctx, a, r.UserAgent(), viewer(r))
+		if err == nil {
+			http.SetCookie(w, &http.Cookie{
+				Name: deviceCookie, Value: secret, Path: "/", MaxAge: int(account.TrustTime.Seconds()), Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+			})
+		}
+		return err
+	})
+	if err != nil {
+		s.Log.Error("browser not trusted", "viewer", a.Email, "err", err)
+	}
+}
+
+// distrust serves POST /account/devices/remove.
+func (s *Server) distrust(w http.ResponseWriter, r *http.Request, p *Person) {
+	err := s.alter(r, p, audit.Event{Kind: "account.device.remove", Account: p.Account.Email}, func(ctx context.Context) error {
+		return s.People.Distrust(ctx, p.Account, r.PostFormValue("name"))
+	})
+	if err != nil {
+		s.mine(w, r, http.StatusBadRequest, p, mine{Problem: err.Error()})
+		return
+	}
+	http.Redirect(w, r, "/account", http.StatusSeeOther)
+}
+
 // quiet is the white border of a QR code, in its squares: ISO/IEC 18004.
 const quiet = 4
 

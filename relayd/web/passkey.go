@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/relayd/audit"
@@ -68,7 +69,7 @@ func (s *Server) passkey(w http.ResponseWriter, r *http.Request) {
 		s.refuseForm(w, r, "email.html", f, err)
 		return
 	}
-	s.enter(w, r, a, f)
+	s.enter(w, r, a, f, time.Now())
 }
 
 // provePasskey serves POST /account/confirm/passkey: the proof of who is signed in, by a passkey.

@@ -50,6 +50,10 @@ type People interface {
 	AddAuthenticator(ctx context.Context, a *account.Account, code string) (recovery []string, err error)
 	NewRecovery(ctx context.Context, a *account.Account) ([]string, error)
 	RemoveAuthenticator(ctx context.Context, a *account.Account) error
+	Trust(ctx context.Context, a *account.Account, agent string, src netip.Addr) (secret string, err error)
+	// Trusted is nil in a browser that is not trusted.
+	Trusted(ctx context.Context, h *account.Half, secret string, src netip.Addr, door string) (*account.Account, error)
+	Distrust(ctx context.Context, a *account.Account, name string) error
 	NewPasskey(ctx context.Context, a *account.Account, relay, host string) (any, error)
 	AddPasskey(ctx context.Context, a *account.Account, name string, credential []byte, relay, host string) (recovery []string, err error)
 	RemovePasskey(ctx context.Context, a *account.Account, id string) error
@@ -141,6 +145,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("POST /account/authenticator", s.forProven(s.addAuthenticator))
 	mux.HandleFunc("POST /account/recovery", s.forProven(s.newRecovery))
 	mux.HandleFunc("POST /account/authenticator/remove", s.forProven(s.removeAuthenticator))
+	mux.HandleFunc("POST /account/devices/remove", s.forPerson(s.distrust))
 	mux.HandleFunc("POST /account/passkeys", s.forProven(s.addPasskey))
 	mux.HandleFunc("POST /account/passkeys/new", s.forProven(s.newPasskey))
 	mux.HandleFunc("POST /account/passkeys/remove", s.forProven(s.removePasskey))

@@ -74,14 +74,19 @@ func (s *Server) signInWith(w http.ResponseWriter, r *http.Request, f signInForm
 	if f.Email != "" && len(password) > 0 {
 		a, half, err = s.People.Password(r.Context(), f.Email, password, viewer(r), Door)
 	}
+	if half != nil {
+		a, err = s.People.Trusted(r.Context(), half, deviceSecret(r), viewer(r), Door)
+	}
 	switch {
 	case err != nil:
 		s.refuseForm(w, r, "password.html", f, err)
-	case half != nil:
+	case a == nil:
 		f.Half = s.halves.add(half)
 		s.look.show(w, r, http.StatusOK, "factor.html", f)
+	case half != nil:
+		s.enter(w, r, a, f, time.Time{}) // trust is no proof
 	default:
-		s.enter(w, r, a, f)
+		s.enter(w, r, a, f, time.Now())
 	}
 }
 
@@ -104,7 +109,10 @@ func (s *Server) secondFactor(w http.ResponseWriter, r *http.Request) {
 		s.refuseForm(w, r, "factor.html", f, err)
 	default:
 		s.halves.remove(f.Half)
-		s.enter(w, r, a, f)
+		if r.PostFormValue("trust") != "" {
+			s.trust(w, r, a)
+		}
+		s.enter(w, r, a, f, time.Now())
 	}
 }
 
@@ -116,9 +124,10 @@ func (s *Server) refuseForm(w http.ResponseWriter, r *http.Request, page string,
 	s.look.show(w, r, http.StatusForbidden, page, f)
 }
 
-// enter begins the visit of an account that has signed in, in place of what the browser had before.
-func (s *Server) enter(w http.ResponseWriter, r *http.Request, a *account.Account, f signInForm) {
-	secret, err := s.visits.begin(a, r, time.Now())
+// enter begins the visit of an account that has signed in, in place of what the browser had before. proved is when the person has proven
+// enough to change what they sign in with; zero: not yet.
+func (s *Server) enter(w http.ResponseWriter, r *http.Request, a *account.Account, f signInForm, proved time.Time) {
+	secret, err := s.visits.begin(a, r, proved)
 	if err == nil {
 		// What was withdrawn between the check of the password and now is seen here or by endAccount.
 		if err = s.People.Holds(r.Context(), a); err != nil {

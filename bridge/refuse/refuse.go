@@ -41,22 +41,24 @@ var (
 	Restarting   = add(40004, "Relay restarting", "the relay is restarting", "try again in some seconds")
 	NotAccepted  = add(40005, "Not accepted", "%s is enrolled, but its key is not accepted any more", "enrol it again at the computer") // computer
 	TooOld       = add(40006, "Version too old", "%s runs a version that this relay cannot talk to", "update it")                       // computer
+	NoRoute      = add(40007, "Not reached", "%s", "try again in some seconds")                                                         // how far it came
 	NoComputer   = add(40008, "No such computer", "no computer of that name is yours or shared with you", "look it up on the relay's list of your computers")
 	NameComputer = add(40009, "No computer named", "add /COMPUTER to the user name, as in %s/NAME", "your computers: %s") // account, names
 
 	OtherOwner = add(40025, "Enrolled already", "this computer is enrolled for another account of the relay", "have it removed there first: \"relayd host remove\"")
 
 	// Control.
-	Held        = add(40010, "Controlled", "%s has been in control since %s", "watch, or ask for control with /take")                 // holder, time
-	Denied      = add(40011, "Request denied", "%s did not hand over control", "watch, or ask again later")                           // holder
-	AskTimeout  = add(40012, "Request timed out", "%s did not answer the request for control", "watch, or ask again later")           // holder
-	TakenOver   = add(40013, "Control taken", "%s has taken control", "you go on watching; ask for control with /take")               // taker
-	Ended       = add(40014, "Session ended", "the session was ended by %s", "ask them, or sign in again")                            // who
-	Idle        = add(40014, "Session ended", "nobody typed into the form of %s", "sign in again")                                    // computer
-	WatchOnly   = add(40015, "Watch only", "you may watch %s, not control it", "sign in with /watch, or ask its owner for the right") // computer
-	TooMany     = add(40016, "Too many sessions", "%s serves as many sessions as it can", "try again later")                          // computer
-	NeedsE2E    = add(40017, "End to end only", "%s only accepts end-to-end sessions", "come through the SSH door: vncviewer -via")   // computer
-	YourLimit   = add(40018, "Too many of yours", "you have %s sessions on %s, as many as a guest may", "end one first")              // number, computer
+	Held        = add(40010, "Controlled", "%s has been in control since %s", "watch, or ask for control with /take")                   // holder, time
+	Denied      = add(40011, "Request denied", "%s did not hand over control", "watch, or ask again later")                             // holder
+	AskTimeout  = add(40012, "Request timed out", "%s did not answer the request for control", "watch, or ask again later")             // holder
+	TakenOver   = add(40013, "Control taken", "%s has taken control", "you go on watching; ask for control with /take")                 // taker
+	Ended       = add(40014, "Session ended", "the session was ended by %s", "ask them, or sign in again")                              // who
+	Idle        = add(40014, "Session ended", "nobody typed into the form of %s", "sign in again")                                      // computer
+	WatchOnly   = add(40015, "Watch only", "you may watch %s, not control it", "sign in with /watch, or ask its owner for the right")   // computer
+	TooMany     = add(40016, "Too many sessions", "%s serves as many sessions as it can", "try again later")                            // computer
+	NeedsE2E    = add(40017, "End to end only", "%s only accepts end-to-end sessions", "come through the SSH door: vncviewer -via")     // computer
+	YourLimit   = add(40018, "Too many of yours", "you have %s sessions on %s, as many as a guest may", "end one first")                // number, computer
+	NotResumed  = add(40019, "Log in again", "the session with %s is over, and cannot go on by itself", "log in to the computer again") // computer
 	CodeInvalid = add(40024, "Code not valid", "the one-time code is wrong, used or expired", "make a new one")
 
 	WelcomeInvalid = add(40024, "Code not valid", "the code is wrong, used or expired", "ask whoever gave it to you for a new one")
@@ -90,6 +92,17 @@ func add(code int, title, detail, remedy string) *Kind {
 // All is the catalogue in order of its numbers.
 func All() []*Kind {
 	return slices.SortedStableFunc(slices.Values(catalogue), func(a, b *Kind) int { return a.Code - b.Code })
+}
+
+// Titles are the titles by number; of a number that has several, the first.
+func Titles() map[int]string {
+	t := map[int]string{}
+	for _, k := range All() {
+		if t[k.Code] == "" {
+			t[k.Code] = k.Title
+		}
+	}
+	return t
 }
 
 // A Refusal is one refusal as a person reads it. It is an error.

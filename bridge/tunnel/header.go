@@ -20,6 +20,7 @@ const (
 	DialBulk Purpose = 3 // dial a tunnel of kind Bulk; the stream ends with its reply
 	SSH      Purpose = 4 // the computer's SSH server
 	RDP      Purpose = 5 // RDP from the licence step
+	Talk     Purpose = 6 // words beside the RFB session of that name, which the relay can read anyway: ReadWord, WriteWord
 )
 
 // A Role is what a viewer asks to be. The computer decides.

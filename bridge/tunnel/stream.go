@@ -197,13 +197,24 @@ func (st *stream) CloseWrite() error {
 // Close ends both directions. What was written before still arrives. The stream is reset when the other side has sent
 // what was not read, goes on sending, or does not end its direction within some seconds.
 func (st *stream) Close() error {
+	st.shut(false)
+	return nil
+}
+
+// Abort resets the stream at once: to the other side it is cut off, where Close is an end in good order.
+func (st *stream) Abort() { st.shut(true) }
+
+func (st *stream) shut(abort bool) {
 	st.once.Do(func() {
 		close(st.closed)
 		st.finished.Store(true)
 		st.writeBy.set(time.Unix(1, 0)) // a Write that waits ends
-		_ = st.yamux.Close()            // always nil
-		st.flow.deafen()
 		l, id := st.session.link, st.flow.id
+		if abort && l.guard.find(id) != nil {
+			l.reset(id) // before an end in good order can go out
+		}
+		_ = st.yamux.Close() // always nil
+		st.flow.deafen()
 		if st.flow.wasted() {
 			l.reset(id)
 		} else if l.guard.find(id) != nil {
@@ -214,7 +225,6 @@ func (st *stream) Close() error {
 			})
 		}
 	})
-	return nil
 }
 
 // LocalAddr is this end of the tunnel.

@@ -160,6 +160,11 @@ func (s *session) answer(e event) {
 	default:
 		return
 	}
+	s.decide(grant)
+}
+
+// decide answers the question for control.
+func (s *session) decide(grant bool) {
 	s.question = nil
 	err := s.srv.monitor.conn.Send(ipc.TypeAnswer, ipc.Answer{Session: s.number, Asker: s.ask.Asker, Grant: grant})
 	if err != nil {

@@ -390,7 +390,7 @@ func TestIdleForm(t *testing.T) {
 		a, b := net.Pipe()
 		defer a.Close()
 		defer b.Close()
-		se, r := s.newSession(alice, ipc.RoleControl, false)
+		se, r := s.newSession("", alice, ipc.RoleControl, false)
 		if r != nil {
 			t.Fatal(r)
 		}

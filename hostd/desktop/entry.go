@@ -1,7 +1,9 @@
 package desktop
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -36,11 +38,15 @@ func (s *server) serve(ctx context.Context, c net.Conn, h tunnel.Header) {
 	defer stop()
 	defer conn.Close()
 	account := refuse.Printable(h.Account, tunnel.MaxAccount)
+	if h.Purpose == tunnel.Talk {
+		s.talk(ctx, conn, h)
+		return
+	}
 	if h.Purpose != tunnel.RFB && h.Purpose != tunnel.RFBInit {
 		s.reply(conn, trouble(s.name()))
 		return
 	}
-	se, r := s.newSession(account, ipc.Role(h.Role), h.Purpose == tunnel.RFB)
+	se, r := s.newSession(h.Session, account, ipc.Role(h.Role), h.Purpose == tunnel.RFB)
 	if r != nil {
 		s.reply(conn, r)
 		return
@@ -153,10 +159,13 @@ func (s *server) secure(ctx context.Context, conn net.Conn, se *session, code st
 	switch {
 	case c.code && !c.right:
 		refusal = refuse.CodeInvalid.Of()
+	case refusal == nil && c.proof != nil:
+		refusal = s.logInAs(ctx, se, ipc.Login{Method: ipc.MethodResume, Secret: c.proof})
 	case refusal == nil && !c.code:
-		refusal = s.logIn(ctx, se, c.user, c.secret)
+		refusal = s.logIn(ctx, se, c.user, c.secret, c.key)
 	}
 	clear(c.secret)
+	clear(c.key)
 	if refusal != nil {
 		next, err := c.result(minor, refusal.Error())
 		return 0, 0, errors.Join(refusal, err, next.Close())
@@ -173,8 +182,10 @@ func (s *server) secure(ctx context.Context, conn net.Conn, se *session, code st
 type credentials struct {
 	user   string // empty: secret is the access code
 	secret []byte
-	code   bool // it showed a one-time code instead, which is
-	right  bool // or is not the right one
+	key    []byte // what the session can be resumed with; empty: it cannot
+	proof  []byte // it is to be resumed, and this shows by whom; nil: it is a log-in
+	code   bool   // it showed a one-time code instead, which is
+	right  bool   // or is not the right one
 
 	// result tells the viewer how it went, success when reason is empty, and gives what the session goes on with.
 	result func(minor int, reason string) (net.Conn, error)
@@ -240,12 +251,34 @@ func (s *server) rsaAES(conn net.Conn, t rfb.SecurityType, start time.Time) (*cr
 	if ask == rfb.AskPassword {
 		c.user = ""
 	}
+	if t == rfb.SecRA2ne {
+		c.unfold()
+	}
 	return c, nil
 }
 
+// unfold takes apart what the relay's page sends as the password, in which no secret holds a NUL: SECRET NUL KEY to log in, and NUL PROOF
+// to resume a session, with key and proof in base64url. Other viewers send a secret alone.
+func (c *credentials) unfold() {
+	at := bytes.IndexByte(c.secret, 0)
+	if at < 0 {
+		return
+	}
+	more, err := base64.RawURLEncoding.AppendDecode(nil, c.secret[at+1:])
+	switch {
+	case err != nil:
+	case at == 0 && len(more) == ipc.ProofSize:
+		c.proof = more
+	case at > 0 && len(more) == ipc.KeySize:
+		c.key = more
+	}
+	clear(c.secret[at:])
+	c.secret = c.secret[:at]
+}
+
 // logIn has hostd check credentials of RFB security: without a user name it is the access code.
-func (s *server) logIn(ctx context.Context, se *session, user string, secret []byte) *refuse.Refusal {
-	l := ipc.Login{Session: se.number, Method: ipc.MethodPassword, User: user, Secret: secret}
+func (s *server) logIn(ctx context.Context, se *session, user string, secret, key []byte) *refuse.Refusal {
+	l := ipc.Login{Method: ipc.MethodPassword, User: user, Secret: secret, Key: key}
 	if user == "" || user == " " { // some viewers send a space for nothing
 		l.Method, l.User = ipc.MethodCode, ""
 	}
@@ -255,12 +288,20 @@ func (s *server) logIn(ctx context.Context, se *session, user string, secret []b
 		}
 		return refuse.WrongLogin.Of()
 	}
+	return s.logInAs(ctx, se, l)
+}
+
+// logInAs has hostd check a log-in.
+func (s *server) logInAs(ctx context.Context, se *session, l ipc.Login) *refuse.Refusal {
+	l.Session = se.number
 	in, err := s.monitor.login(ctx, l)
 	if err != nil {
 		s.log.Warn("no answer to a log-in", "viewer", se.account, "err", err)
 		return trouble(s.name())
 	}
-	se.user = in.User
+	if se.user = in.User; in.Role != 0 {
+		se.role = in.Role
+	}
 	return in.Refusal
 }
 

@@ -157,7 +157,7 @@ var rsaPEM = sync.OnceValue(func() []byte {
 })
 
 func (h *fakeHost) send(t ipc.Type, body any, files ...*os.File) {
-	if err := h.conn.Send(t, body, files...); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, unix.EPIPE) {
+	if err := h.conn.Send(t, body, files...); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, os.ErrClosed) && !errors.Is(err, unix.EPIPE) {
 		h.t.Errorf("send: %v", err)
 	}
 }

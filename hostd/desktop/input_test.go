@@ -29,7 +29,7 @@ func lone(t testing.TB) (*server, *session) {
 	t.Helper()
 	s := &server{painter: form.NewPainter(), stats: &stats{}, sessions: map[uint32]*session{}, welcome: ipc.Welcome{Name: "desk7", OSLogin: true}}
 	s.cache = newCache(s.stats)
-	se, r := s.newSession(alice, ipc.RoleControl, false)
+	se, r := s.newSession("", alice, ipc.RoleControl, false)
 	if r != nil {
 		t.Fatal(r)
 	}
@@ -304,15 +304,15 @@ func TestHalfMessage(t *testing.T) {
 func TestSessionLimit(t *testing.T) {
 	s, se := lone(t)
 	for i := range maxSessions - 1 {
-		if _, r := s.newSession(fmt.Sprint(i), ipc.RoleWatch, true); r != nil {
+		if _, r := s.newSession("", fmt.Sprint(i), ipc.RoleWatch, true); r != nil {
 			t.Fatalf("session %d: %v", i+2, r)
 		}
 	}
-	if _, r := s.newSession("x", ipc.RoleWatch, true); !refuse.TooMany.Is(r) {
+	if _, r := s.newSession("", "x", ipc.RoleWatch, true); !refuse.TooMany.Is(r) {
 		t.Fatal(r)
 	}
 	s.forget(se)
-	if _, r := s.newSession("x", ipc.RoleWatch, true); r != nil {
+	if _, r := s.newSession("", "x", ipc.RoleWatch, true); r != nil {
 		t.Fatal(r)
 	}
 }
@@ -321,7 +321,7 @@ func TestSessionLimit(t *testing.T) {
 func TestRoles(t *testing.T) {
 	for in, want := range map[ipc.Role]ipc.Role{0: ipc.RoleWatch, ipc.RoleControl: ipc.RoleControl, ipc.RoleWatch: ipc.RoleWatch, ipc.RoleTake: ipc.RoleTake, 9: ipc.RoleWatch} {
 		s, _ := lone(t)
-		if se, _ := s.newSession("x", in, false); se.role != want {
+		if se, _ := s.newSession("", "x", in, false); se.role != want {
 			t.Errorf("role %d: %v, not %v", in, se.role, want)
 		}
 	}

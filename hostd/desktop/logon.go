@@ -110,7 +110,7 @@ func (s *session) logIn(ctx context.Context) {
 
 // result is hostd's answer to the question that was out.
 func (s *session) result(ctx context.Context, r result) {
-	if r.number != s.asked || s.state != checks && s.state != asksHolder {
+	if r.number != s.asked || s.state != checks && s.state != asksHolder && !s.aside {
 		return
 	}
 	if r.err != nil {
@@ -131,6 +131,16 @@ func (s *session) result(ctx context.Context, r result) {
 		}
 		s.proceed(ctx)
 	case ipc.Controlled:
+		if s.aside {
+			s.aside, s.denied = false, r.Refusal
+			if r.Refusal == nil {
+				s.control = s.epoch.Load() != 0
+				s.tellHolder(time.Now())
+			} else {
+				s.role = ipc.RoleWatch
+			}
+			return
+		}
 		if r.Refusal != nil {
 			s.showTaken(r.Refusal)
 			return
@@ -169,7 +179,7 @@ func (s *session) show() {
 
 // detached takes in that hostd has taken the desktop and the log-in away: back to the form.
 func (s *session) detached(r *refuse.Refusal) {
-	s.desk, s.control, s.notice, s.question = nil, false, nil, nil
+	s.desk, s.control, s.notice, s.question, s.aside = nil, false, nil, nil, false
 	s.dropOffer()
 	s.loggedIn, s.again = false, true
 	if s.state == closes {

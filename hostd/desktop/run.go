@@ -207,7 +207,7 @@ func (s *server) online(e Enrolment, st uplink.Status) {
 }
 
 // newSession makes a session that hostd does not know yet.
-func (s *server) newSession(account string, role ipc.Role, e2e bool) (*session, *refuse.Refusal) {
+func (s *server) newSession(relay, account string, role ipc.Role, e2e bool) (*session, *refuse.Refusal) {
 	if role != ipc.RoleControl && role != ipc.RoleTake {
 		role = ipc.RoleWatch
 	}
@@ -218,7 +218,7 @@ func (s *server) newSession(account string, role ipc.Role, e2e bool) (*session, 
 	}
 	s.last++
 	se := &session{
-		srv: s, number: s.last, account: account, role: role, e2e: e2e, passes: !e2e, lease: s.lease,
+		srv: s, number: s.last, relay: relay, account: account, talk: newTalk(), role: role, e2e: e2e, passes: !e2e, lease: s.lease,
 		events: make(chan event, maxEvents), results: make(chan result, 1), note: make(chan struct{}, 1),
 	}
 	if s.lease.Holder == "" {
@@ -233,6 +233,7 @@ func (s *server) newSession(account string, role ipc.Role, e2e bool) (*session, 
 func (s *server) forget(se *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	close(se.talk.over)
 	delete(s.sessions, se.number)
 }
 

@@ -42,7 +42,7 @@ func (s *session) offerScreens(now time.Time) {
 	}
 }
 
-func (s *session) dropOffer() { s.offer, s.offered, s.screens = nil, time.Time{}, nil }
+func (s *session) dropOffer() { s.offer, s.offered, s.screens, s.screen = nil, time.Time{}, nil, 0 }
 
 // chooseScreen is a click on the offer.
 func (s *session) chooseScreen(e event) {
@@ -53,10 +53,5 @@ func (s *session) chooseScreen(e event) {
 	if i < 0 {
 		return
 	}
-	if n := s.offer.Items[i].ID - form.AllScreens; n > 0 {
-		s.view.choose(true, s.screens[n-1].ID)
-	} else {
-		s.view.choose(false, 0)
-	}
-	s.offer, s.offered = nil, time.Time{}
+	s.chooseNumber(s.offer.Items[i].ID - form.AllScreens)
 }

@@ -44,9 +44,11 @@ const (
 type session struct {
 	srv     *server
 	number  uint32
+	relay   string // the relay's name for it
 	account string // the relay's word
-	e2e     bool   // RFB's security is with this computer
-	passes  bool   // the relay can read it; set before it is served
+	talk    *talk
+	e2e     bool // RFB's security is with this computer
+	passes  bool // the relay can read it; set before it is served
 	conn    net.Conn
 	in      *rfb.Reader
 	at      uint32 // desktop it was last attached to; guarded by srv.mu
@@ -76,10 +78,13 @@ type session struct {
 	notice   *form.Page
 	question *form.Page
 	offer    *form.Page
-	offered  time.Time      // when offer goes
-	screens  []frame.Screen // it was about, or there are no several
-	ask      ipc.Ask        // what question is about
-	heeds    time.Time      // from then on keys answer question
+	offered  time.Time       // when offer goes
+	screens  []frame.Screen  // it was about, or there are no several
+	screen   int             // of them, that is shown, from 1; 0: all
+	aside    bool            // control is asked for while the desktop is watched on
+	denied   *refuse.Refusal // of what was asked for so
+	ask      ipc.Ask         // what question is about
+	heeds    time.Time       // from then on keys answer question
 	desk     *desk
 	lease    ipc.Lease
 	holder   string // as the last notice said
@@ -143,6 +148,7 @@ func (s *session) run(ctx context.Context) {
 	defer s.wipe()
 	for s.cause == "" {
 		s.publish()
+		s.tellPage()
 		t.Reset(s.next(time.Now()))
 		select {
 		case <-ctx.Done():
@@ -151,6 +157,8 @@ func (s *session) run(ctx context.Context) {
 			s.input(ctx, e)
 		case r := <-s.results:
 			s.result(ctx, r)
+		case o := <-s.talk.orders:
+			s.order(ctx, o)
 		case <-s.note:
 			s.look(ctx)
 		case now := <-t.C:

@@ -10,6 +10,9 @@
 package ipc
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"image"
 	"time"
@@ -41,6 +44,7 @@ const (
 	TypeResize                   // Resize; from hostd to the worker too
 	TypePaste                    // Clip, binary: what the desktop's clipboard shall hold; from hostd to the worker too
 	TypeRecorded                 // Recorded, answer to a Record, and later when a recording has failed
+	TypeYield                    // Yield
 )
 
 // Messages of hostd to hostd-net.
@@ -162,6 +166,7 @@ type Method uint8
 const (
 	MethodPassword Method = iota + 1 // OS user and password
 	MethodCode                       // Computer Access Code
+	MethodResume                     // a proof that this is the viewer of a session that was cut off: AppendProof
 )
 
 // Login tries a log-in. Secret is wiped by whoever has used it.
@@ -171,6 +176,23 @@ type Login struct {
 	Method  Method
 	User    string
 	Secret  []byte
+	Key     []byte // KeySize bytes that the session can be resumed with after a cut; empty: it cannot
+}
+
+// Sizes of what resumes a session, bytes.
+const (
+	KeySize   = 32
+	ProofSize = 4 + sha256.Size
+)
+
+// AppendProof appends the proof of whoever has the key: a count, which grows with each use, in four bytes, and the HMAC-SHA256 of
+// "helmline resume" and the count.
+func AppendProof(dst, key []byte, count uint32) []byte {
+	dst = binary.BigEndian.AppendUint32(dst, count)
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte("helmline resume"))
+	h.Write(dst[len(dst)-4:])
+	return h.Sum(dst)
 }
 
 // LoggedIn answers Login. After success an Attach (or a Detach with a refusal) follows.
@@ -180,6 +202,7 @@ type LoggedIn struct {
 	Left    int             // attempts before a lock-out, when a refusal may be tried again; -1: not told
 	Until   time.Time       // end of a lock-out, zero: none
 	User    string          // OS user
+	Role    Role            // what a resumed session goes on as; 0: as it was opened
 }
 
 // Control asks for control for a logged-in session. Force takes it without asking the holder, if hostd allows; it may follow a
@@ -203,6 +226,11 @@ type Answer struct {
 	Session uint32 // the holder's
 	Asker   uint32 // the asking session's, from the Ask
 	Grant   bool
+}
+
+// Yield gives a session's control up, and what it has asked for it.
+type Yield struct {
+	Session uint32
 }
 
 // Close ends a session. Vanished keeps its control for the grace time.

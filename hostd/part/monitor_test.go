@@ -419,7 +419,7 @@ func TestAbuse(t *testing.T) {
 			s.net.send(ipc.TypeOpen, ipc.Open{Session: 1, Role: ipc.RoleWatch})
 		}},
 		{"a second hello", func(s *stage) { s.net.send(ipc.TypeHello, ipc.Hello{Version: "test"}) }},
-		{"a method that is none", func(s *stage) { s.net.send(ipc.TypeLogin, ipc.Login{Session: 1, Method: 3}) }},
+		{"a method that is none", func(s *stage) { s.net.send(ipc.TypeLogin, ipc.Login{Session: 1, Method: ipc.MethodResume + 1}) }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -71,6 +71,8 @@ func (m *Monitor) fromNet(n *netPart, p []byte) error {
 		return handle(m, n, p, m.control)
 	case ipc.TypeAnswer:
 		return handle(m, n, p, m.answer)
+	case ipc.TypeYield:
+		return handle(m, n, p, m.yield)
 	case ipc.TypeClose:
 		return handle(m, n, p, m.closeSession)
 	case ipc.TypeResize:

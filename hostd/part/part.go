@@ -127,6 +127,7 @@ type Monitor struct {
 	sizeTold time.Time   // when hostd-net was last told a new size
 	sizeLate *time.Timer // when it is told the next; nil: there is none
 	sessions map[uint32]*session
+	parted   []*wayBack // of sessions that were cut off, oldest first
 	used     sessionIDs
 	seat     SeatState
 	seatGone *time.Timer // until it fires, a seat that went is waited for

@@ -28,6 +28,8 @@ type session struct {
 	attached bool           // hostd-net has been told to show it
 	lost     place          // of a seat's desktop that went away under it; zero: none did
 
+	back *wayBack // nil: it cannot be resumed
+
 	trying  context.CancelFunc // of the log-in under way; nil: none
 	control uint32             // ID of the Control that waits for its answer
 	waits   bool               // control is set
@@ -99,12 +101,16 @@ func (m *Monitor) login(n *netPart, l ipc.Login) error {
 		clear(l.Secret)
 		n.send(ipc.TypeLoggedIn, ipc.LoggedIn{ID: l.ID, Refusal: m.ended(), Left: -1})
 		return nil
-	case l.Method != ipc.MethodPassword && l.Method != ipc.MethodCode:
+	case l.Method < ipc.MethodPassword || l.Method > ipc.MethodResume || len(l.Key) != 0 && len(l.Key) != ipc.KeySize:
 		clear(l.Secret)
+		clear(l.Key)
 		return fmt.Errorf("hostd-net tried a log-in of method %d: %w", l.Method, ipc.ErrMalformed)
 	case s.trying != nil || s.user != nil:
 		clear(l.Secret)
 		n.send(ipc.TypeLoggedIn, ipc.LoggedIn{ID: l.ID, Refusal: refuse.Busy.Of(), Left: -1})
+		return nil
+	case l.Method == ipc.MethodResume:
+		m.resume(n, s, l)
 		return nil
 	}
 	ctx, cancel := context.WithCancel(m.ctx)
@@ -147,6 +153,9 @@ func (m *Monitor) loggedIn(n *netPart, s *session, l ipc.Login, r login.Result, 
 	}
 	m.counts.Logins++
 	s.user, s.admin = r.Account, admin
+	if len(l.Key) > 0 {
+		s.back = &wayBack{key: l.Key, account: s.account, user: r.Account, admin: admin}
+	}
 	m.log.Info("viewer logged in", "viewer", s.viewer, "account", s.account, "by", methodName(l.Method), "user", s.user.Name)
 	n.send(ipc.TypeLoggedIn, ipc.LoggedIn{ID: l.ID, Left: -1, User: s.user.Name})
 	if m.seatGone == nil { // else reseat finds it a desktop
@@ -209,6 +218,14 @@ func (m *Monitor) answer(_ *netPart, a ipc.Answer) error {
 	return nil
 }
 
+func (m *Monitor) yield(_ *netPart, y ipc.Yield) error {
+	if s := m.sessions[y.Session]; s != nil {
+		s.waits = false // nobody waits for the answer any more
+		m.lease.Leave(s.id, false, time.Now())
+	}
+	return nil
+}
+
 func (m *Monitor) closeSession(_ *netPart, c ipc.Close) error {
 	m.endSession(c.Session, c.Vanished)
 	return nil
@@ -225,6 +242,9 @@ func (m *Monitor) endSession(id uint32, vanished bool) {
 		s.trying()
 	}
 	s.waits = false
+	if vanished && s.back != nil {
+		m.keep(s)
+	}
 	m.lease.Leave(id, vanished, time.Now())
 	m.leaveDesktop(s)
 	if s.user != nil {
@@ -237,7 +257,7 @@ func (m *Monitor) detach(s *session, why *refuse.Refusal) {
 	m.Refused(s.id, why)
 	m.lease.Leave(s.id, false, time.Now())
 	m.leaveDesktop(s)
-	s.user, s.admin = nil, false
+	s.user, s.admin, s.back = nil, false, nil
 	m.toNet(ipc.TypeDetach, ipc.Detach{Session: s.id, Refusal: why})
 	m.log.Info("viewer lost the desktop", "viewer", s.viewer, "account", s.account, "code", why.Code)
 }

@@ -169,6 +169,7 @@ func (s *Session) reach(ctx context.Context) error {
 		h.Code = s.broker.codes.Take(s.Account.ID, c.ID, s.Role)
 		s.coded = h.Code != ""
 	}
+	s.tunnel = t
 	s.stream, err = t.Open(ctx, h)
 	var refusal *refuse.Refusal
 	if err == nil || errors.As(err, &refusal) {

@@ -26,7 +26,8 @@ type Session struct {
 	ctx      context.Context // ends with the session's end from outside; its cause is the refusal
 	cancel   context.CancelCauseFunc
 	computer atomic.Pointer[registry.Computer] // nil until it is found
-	stream   net.Conn                          // to the computer; set by reach, then by nobody
+	tunnel   *tunnel.Session                   // to the computer; set by reach, then by nobody
+	stream   net.Conn                          // likewise
 	coded    bool                              // a one-time code was spent on it; likewise
 	over     sync.Once                         // its end
 	guestOf  string                            // UUID of the computer in which it has a guest's place; guarded by the broker's mutex
@@ -68,6 +69,21 @@ func (s *Session) Join(viewer net.Conn) (err error) {
 
 // Close ends a session that was not joined; after Join it does nothing.
 func (s *Session) Close() { s.finish(errNotJoined) }
+
+// Vanish cuts the computer's stream off, as when the relay is killed, so that the computer keeps what is the viewer's for its return.
+func (s *Session) Vanish() {
+	if c, ok := s.stream.(interface{ Abort() }); ok {
+		c.Abort()
+	}
+}
+
+// Talk opens a stream for words beside the session, which its viewer and the computer exchange. It is the caller's to close.
+func (s *Session) Talk(ctx context.Context) (net.Conn, error) {
+	return s.tunnel.Open(ctx, tunnel.Header{Purpose: tunnel.Talk, Session: s.ID, Account: s.Account.Email, Viewer: s.Viewer.String(), Role: s.Role})
+}
+
+// Company are those who are joined to the session's computer, oldest first, itself included.
+func (s *Session) Company() []Joined { return s.broker.With()[s.computer.Load().ID] }
 
 // Ended is the refusal that the relay has ended the session with, while Join goes on or afterwards; nil: it has not.
 func (s *Session) Ended() error {

@@ -70,15 +70,8 @@ const (
 	tellTime   = 2 * time.Second  // for the page to take the reason of the end
 )
 
-// roles are what a page may ask for, and what its bar says of it.
-var roles = map[string]struct {
-	role tunnel.Role
-	says string
-}{
-	"control": {tunnel.RoleControl, "you control it"},
-	"watch":   {tunnel.RoleWatch, "you watch"},
-	"take":    {tunnel.RoleTake, "you asked for control"},
-}
+// roles are what a page may ask for.
+var roles = map[string]tunnel.Role{"control": tunnel.RoleControl, "watch": tunnel.RoleWatch, "take": tunnel.RoleTake}
 
 // Page serves GET /computers/{computer}/connect; ?role= is control, watch or take.
 func (d *Desk) Page(w http.ResponseWriter, r *http.Request) {
@@ -91,7 +84,7 @@ func (d *Desk) Page(w http.ResponseWriter, r *http.Request) {
 	if role == "" {
 		role = "control"
 	}
-	as, ok := roles[role]
+	_, ok = roles[role]
 	c, err := d.Computers.Find(r.Context(), p.Account, r.PathValue("computer"))
 	switch {
 	case refuse.NoComputer.Is(err) || refuse.NameComputer.Is(err) || err == nil && !ok:
@@ -104,10 +97,13 @@ func (d *Desk) Page(w http.ResponseWriter, r *http.Request) {
 	}
 	// The page sees itself when a computer offers nothing that a browser can do.
 	e2e, _ := json.Marshal(refuse.NeedsE2E.Of(c.Name))
+	noRoute, _ := json.Marshal(refuse.NoRoute.Of("the relay was not reached"))
+	titles, _ := json.Marshal(refuse.Titles())
 	d.Look.show(w, r, http.StatusOK, "session.html", struct {
-		Computer        *registry.Computer
-		Role, Says, E2E string
-	}{c, role, as.says, string(e2e)})
+		Computer             *registry.Computer
+		Account, Role        string
+		E2E, NoRoute, Titles string
+	}{c, p.Account.Email, role, string(e2e), string(noRoute), string(titles)})
 }
 
 // Ticket serves POST /computers/{computer}/ticket with a role: what the page shows on its WebSocket.
@@ -124,7 +120,7 @@ func (d *Desk) Ticket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var h hello
-	if h.Ticket, ok = d.tickets.issue(p, r.PathValue("computer"), as.role); !ok {
+	if h.Ticket, ok = d.tickets.issue(p, r.PathValue("computer"), as); !ok {
 		http.Error(w, "too many sessions at once", http.StatusTooManyRequests)
 		return
 	}
@@ -137,9 +133,12 @@ type hello struct {
 	Ticket string `json:"ticket"`
 }
 
-// word is what the relay says to a page, as text: first, and when it ends the session.
+// word is what the relay says to a page, as text: first, when it ends the session, and when it answers.
 type word struct {
-	Refusal *refuse.Refusal `json:"refusal,omitempty"` // nil: the computer is reached, and speaks from now on
+	Refusal *refuse.Refusal `json:"refusal,omitempty"` // of the first, nil: the computer is reached, and speaks from now on
+	Pong    uint32          `json:"pong,omitempty"`    // of a ping
+	Joined  []broker.Joined `json:"joined,omitempty"`  // beside a pong: who is joined to the computer
+	Host    json.RawMessage `json:"host,omitempty"`    // a word of the computer
 }
 
 // Socket serves GET /computers/{computer}/rfb.
@@ -210,7 +209,9 @@ func (d *Desk) join(p *Person, ws *websocket.Conn, computer string, viewer netip
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	work.Go(func() { ping(ctx, ws) })
-	l := &lane{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), ws: ws, ended: func() error {
+	words := &words{ws: ws, session: s, said: make(chan json.RawMessage, maxWords)}
+	work.Go(func() { words.run(ctx) })
+	l := &lane{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), ctx: ctx, ws: ws, vanish: s.Vanish, hear: words.hear, ended: func() error {
 		if err := s.Ended(); err != nil || gone.Err() == nil {
 			return err
 		}
@@ -222,9 +223,14 @@ func (d *Desk) join(p *Person, ws *websocket.Conn, computer string, viewer netip
 
 // tell says to the page why there is no session any more, or with nil that there is one.
 func tell(ws *websocket.Conn, r *refuse.Refusal) error {
+	return say(ws, word{Refusal: r})
+}
+
+// say sends a word to the page.
+func say(ws *websocket.Conn, w word) error {
 	ctx, cancel := context.WithTimeout(context.Background(), tellTime)
 	defer cancel()
-	return wsjson.Write(ctx, ws, word{r})
+	return wsjson.Write(ctx, ws, w)
 }
 
 // ping ends the connection when the page does not answer any more. It returns when ctx ends.

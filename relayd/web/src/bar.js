@@ -1,23 +1,56 @@
-// The bar above the desktop.
+// The bar above the desktop, and what lies over that: who asks for control, what was refused, and that the connection is lost.
+import { combinations, keysymOf, sendAll } from "./keys.js";
+import { Refused } from "./refusal.js";
+
 const $ = id => document.getElementById(id);
+const me = $("session").dataset.account;
+const time = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+const seed = "\u00a0".repeat(64); // what the field of the on-screen keyboard holds, so that something can be deleted
 
 export class Bar {
-    // leave ends the session.
-    constructor(element, leave) {
+    // leave ends the session; want asks for control ("control"), takes it ("force") or gives it up ("watch").
+    constructor(element, { leave, want }) {
         this.rfb = null;
         this.left = false; // the person has ended it
+        this.state = null; // what the computer has last said; null: nothing yet
         const on = (id, event, f) => $(id).addEventListener(event, f);
         on("size", "change", () => this.size());
         on("quality", "change", () => this.quality());
-        on("ctrl-alt-del", "click", () => this.rfb.sendCtrlAltDel());
+        on("monitor", "change", () => this.channel.say({ host: { screen: Number($("monitor").value) } }));
         on("full", "click", () => document.fullscreenElement ? document.exitFullscreen() : $("desk").requestFullscreen());
+        on("keys", "change", () => {
+            sendAll(this.rfb, $("keys").value);
+            $("keys").value = "";
+        });
+        on("keyboard", "click", () => $("touch").focus());
+        on("touch", "input", () => this.typed());
         on("clipboard-open", "click", () => $("clipboard").showModal());
         on("clipboard-send", "click", () => this.rfb.clipboardPasteFrom($("clipboard-text").value));
+        on("people-open", "click", () => $("people").showModal());
+        on("take", "click", () => want("control"));
+        on("force", "click", () => want("force"));
+        on("watch", "click", () => want("watch"));
+        on("hand-over", "click", () => this.answer(true));
+        on("keep", "click", () => this.answer(false));
+        on("told-close", "click", () => this.tell(null));
         on("leave", "click", () => {
             this.left = true;
             leave();
         });
-        for (const id of ["size", "quality", "ctrl-alt-del", "full"]) on(id, id === "size" || id === "quality" ? "change" : "click", () => this.rfb.focus());
+        on("leave-lost", "click", () => {
+            this.left = true;
+            leave();
+        });
+        for (const [id, event] of Object.entries({ size: "change", quality: "change", keys: "change", monitor: "change", full: "click", take: "click", watch: "click" })) {
+            on(id, event, () => this.rfb.focus());
+        }
+        for (const [name, group] of combinations()) {
+            const list = document.createElement("optgroup");
+            list.label = name;
+            list.append(...group.map(([text, value]) => new Option(text, value)));
+            $("keys").append(list);
+        }
+        $("touch").value = seed;
         // The desktop takes every key, so one combination leads out of it.
         addEventListener("keydown", e => {
             if (!e.ctrlKey || !e.altKey || !e.shiftKey || e.code !== "KeyB" || $("desk").hidden) return;
@@ -27,9 +60,12 @@ export class Bar {
         }, true);
     }
 
-    attach(rfb) {
+    attach(rfb, channel) {
         this.rfb = rfb;
-        $("ctrl-alt-del").disabled = $("clipboard-send").disabled = rfb.viewOnly;
+        this.channel = channel;
+        this.state = null;
+        this.lost(null);
+        this.show();
         this.size();
         this.quality();
     }
@@ -48,5 +84,112 @@ export class Bar {
     copied(text) {
         $("clipboard-text").value = text;
         if (document.hasFocus()) navigator.clipboard?.writeText(text).catch(() => {}); // it stands in the dialogue all the same
+    }
+
+    // typed sends what the on-screen keyboard has changed in its field.
+    typed() {
+        const now = $("touch").value;
+        let same = 0;
+        while (same < seed.length && now[same] === seed[same]) same++;
+        for (let n = same; n < seed.length; n++) this.rfb.sendKey(keysymOf("\b"));
+        for (const c of now.slice(same)) this.rfb.sendKey(keysymOf(c));
+        $("touch").value = seed;
+    }
+
+    // hear takes in a word of the computer, or who is here from the relay.
+    hear(word) {
+        if (word.host?.state) {
+            const before = this.state?.refusal;
+            this.state = word.host.state;
+            const now = this.state.refusal;
+            if (now && now.detail !== before?.detail) this.tell(new Refused(now).message);
+            else if (!now && before) this.tell(null);
+            this.show();
+        }
+        if (word.joined) this.people(word.joined);
+    }
+
+    // show brings the bar up to date with the state.
+    show() {
+        const s = this.state;
+        const control = s ? s.control : !this.rfb.viewOnly;
+        if (s?.shows) this.rfb.viewOnly = !s.control;
+        const since = s?.holder && s.since ? ` since ${time.format(new Date(s.since))}` : "";
+        $("role").textContent = !s ? "" : s.control ? "You control it" : s.asking ? `Asking ${s.holder} for control…` :
+            s.holder ? `${s.holder === me ? "Another of your viewers" : s.holder} controls it${since}; you watch` : "Nobody controls it; you watch";
+        $("role").dataset.control = control;
+        for (const id of ["keys", "keyboard", "clipboard-send"]) $(id).disabled = !control;
+        $("watch").hidden = !s?.shows || !control;
+        $("take").hidden = !s?.shows || control || s.asking;
+        $("take").textContent = s?.holder && s.holder !== me ? "Ask for control" : "Take control";
+        $("force").hidden = !s?.shows || control || !s.force || !s.holder || s.holder === me;
+        $("recorded").hidden = !s?.recorded;
+        $("monitors").hidden = !(s?.screens > 1);
+        if (s?.screens > 1 && $("monitor").options.length !== s.screens + 1) {
+            $("monitor").replaceChildren(new Option("all", 0), ...Array.from({ length: s.screens }, (_, n) => new Option(n + 1, n + 1)));
+        }
+        if (s?.screens > 1) $("monitor").value = s.screen;
+        $("asked").hidden = !s?.asker;
+        if (s?.asker) {
+            $("asks").textContent = s.asks;
+            $("asks-left").textContent = s.left;
+        }
+    }
+
+    answer(grant) {
+        this.channel.say({ host: { answer: this.state.asker, grant } });
+        $("asked").hidden = true;
+        this.rfb.focus();
+    }
+
+    // people shows who is joined. Who of them has control is the computer's to say.
+    people(joined) {
+        $("people-open").textContent = `Who is here (${joined.length})`;
+        $("people-list").replaceChildren(...joined.map(j => {
+            const line = document.createElement("li");
+            const own = j.account === me;
+            const controls = j.account === this.state?.holder && j.role !== "watch";
+            const what = controls ? own ? "control it" : "controls it" : own ? "watch" : "watches";
+            line.textContent = `${own ? "You" : j.account} ${what}, here since ${time.format(new Date(j.since))}`;
+            return line;
+        }));
+    }
+
+    // latency shows the round trip to the computer, or that it does not answer.
+    latency(ms) {
+        $("latency").textContent = ms === null ? "" : `${Math.max(1, Math.round(ms))} ms`;
+        if (!this.until) this.over(ms === null ? "The computer does not answer. Waiting for it…" : "");
+    }
+
+    // tell shows a text until it is closed, or with null none.
+    tell(text) {
+        $("told").hidden = !text;
+        $("told-text").textContent = text ?? "";
+    }
+
+    // keepPicture leaves the last picture in place, which noVNC takes away when it ends.
+    keepPicture() {
+        const from = $("screen").querySelector("canvas"), to = $("last");
+        if (!from?.width || !from.height) return;
+        to.width = from.width;
+        to.height = from.height;
+        to.getContext("2d").drawImage(from, 0, 0);
+    }
+
+    // lost says that the connection is lost and how long it is tried to have it back, or with null that there is one.
+    lost(until) {
+        clearInterval(this.counts);
+        this.until = until;
+        $("last").hidden = !until;
+        this.over("");
+        if (!until) return;
+        const count = () => this.over(`Connection lost. Coming back… (${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s)`);
+        count();
+        this.counts = setInterval(count, 1000);
+    }
+
+    over(text) {
+        $("lost").hidden = !text;
+        if ($("lost-text").textContent !== text) $("lost-text").textContent = text;
     }
 }

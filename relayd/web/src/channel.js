@@ -1,5 +1,13 @@
-// A Channel is the WebSocket to a computer. Binary messages are RFB, which noVNC reads and writes; text messages are JSON and
-// the relay's: the first says whether the computer is reached, and a later one why the relay ends the session.
+// A Channel is the WebSocket to a computer. Binary messages are RFB, which noVNC reads and writes; text messages are JSON words, of the
+// relay: the first says whether the computer is reached, and a later one why the relay ends the session; or of the computer.
+import { Refused, noRoute } from "./refusal.js";
+
+const beat = 2000; // ms between two looks whether the relay and the computer answer
+const relayTime = 7000; // ms that the relay has to answer before the connection is given up
+const hostTime = 7000; // ms that the computer has to answer before the page says so
+
+const cutOff = 4000; // status of a WebSocket that the page gives up: not an end in good order
+
 export class Channel {
     // What noVNC sets and reads; it asks for own properties.
     binaryType = "arraybuffer";
@@ -13,6 +21,12 @@ export class Channel {
     refusal = null;
     // The security types that the computer offers.
     types = null;
+    // Called with each word of the computer, and with what the relay says beside a pong.
+    onword = () => {};
+    // Called before noVNC hears of the end, which takes the picture away.
+    onending = () => {};
+    // Called with the round trip to the computer and back, in ms, or null while it does not answer.
+    onlatency = () => {};
 
     // connect gives a channel on which RFB begins, or throws a Refused. A relay that does not answer within limit
     // milliseconds is given up. there is called when the relay is reached, and goes on to the computer.
@@ -25,7 +39,7 @@ export class Channel {
             const fail = detail => {
                 clearTimeout(late);
                 channel.close();
-                reject(new Refused({ code: 40007, title: "No answer", detail, remedy: "try again in some seconds" }));
+                reject(noRoute(detail));
             };
             socket.onopen = () => {
                 there();
@@ -53,13 +67,10 @@ export class Channel {
         const early = [];
         let head = [];
         this.socket.onerror = e => this.onerror?.(e);
-        this.socket.onclose = e => {
-            this.readyState = "closed";
-            this.onclose?.(e);
-        };
+        this.socket.onclose = e => this.ended(e);
         this.socket.onmessage = e => {
             if (typeof e.data === "string") {
-                this.refusal = JSON.parse(e.data).refusal;
+                this.hear(JSON.parse(e.data));
                 return;
             }
             if (head) {
@@ -76,20 +87,66 @@ export class Channel {
         this.start = () => early.splice(0).forEach(e => this.onmessage(e));
     }
 
+    hear(word) {
+        if (word.refusal) this.refusal = word.refusal;
+        if (word.pong) this.asked = null;
+        if (word.host?.pong && this.hostAsked) {
+            this.onlatency(performance.now() - this.hostAsked);
+            this.hostAsked = null;
+        }
+        this.onword(word);
+    }
+
+    // talk begins to ask whether the relay and the computer are still there.
+    talk() {
+        let n = 0;
+        const look = () => {
+            const now = performance.now();
+            if (this.asked && now - this.asked > relayTime) {
+                this.drop();
+                return;
+            }
+            if (this.hostAsked && now - this.hostAsked > hostTime) this.onlatency(null);
+            n++;
+            if (!this.asked) {
+                this.asked = now;
+                this.say({ ping: n });
+            }
+            if (!this.hostAsked || now - this.hostAsked > hostTime) {
+                this.hostAsked ||= now;
+                this.say({ host: { ping: n } });
+            }
+        };
+        look();
+        this.beats = setInterval(look, beat);
+    }
+
+    say(word) {
+        if (this.readyState === "open") this.socket.send(JSON.stringify(word));
+    }
+
     send(data) {
         this.socket.send(data);
     }
 
-    close() {
-        this.readyState = "closing";
-        this.socket.close(1000);
+    // drop gives the connection up, so that the computer keeps the session for a while.
+    drop() {
+        if (this.readyState !== "open") return;
+        this.socket.onclose = this.socket.onmessage = this.socket.onerror = null;
+        this.socket.close(cutOff);
+        this.ended({ code: cutOff, reason: "", wasClean: false });
     }
-}
 
-// Refused is why there is no session: number, title, detail and remedy, as in the relay's catalogue.
-export class Refused extends Error {
-    constructor(refusal) {
-        super(`${refusal.code}: ${refusal.detail}; ${refusal.remedy}`);
-        this.refusal = refusal;
+    ended(e) {
+        clearInterval(this.beats);
+        this.readyState = "closed";
+        this.onending();
+        this.onclose?.(e);
+    }
+
+    close() {
+        clearInterval(this.beats);
+        if (this.readyState !== "closed") this.readyState = "closing";
+        this.socket.close(1000);
     }
 }

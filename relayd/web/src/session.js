@@ -1,45 +1,73 @@
-// The session page: reaches the computer, has the person log in to it, and shows its desktop with a bar above.
+// The session page: reaches the computer, has the person log in to it, and shows its desktop with a bar above. After a cut it comes back
+// by itself.
 import RFB from "@novnc/novnc";
 import { Bar } from "./bar.js";
-import { Channel, Refused } from "./channel.js";
+import { Channel } from "./channel.js";
 import { Memory, fingerprints } from "./pin.js";
+import { Refused, noRoute, refusalOf } from "./refusal.js";
+import { Pass } from "./resume.js";
 
 const $ = id => document.getElementById(id);
-const page = $("session").dataset; // computer, name, role, and the refusal of a computer that no browser may come to
+const page = $("session").dataset; // computer, name, role, account; and what refusal.js reads
 const memory = new Memory(page.computer);
 const reachTime = 25000; // ms; the relay itself gives the computer 10 s
+const returnTime = 30000; // ms after a cut in which the page tries to come back; the computer waits as long
+const tryTime = 6000; // ms for one try of that
 
 // What a computer says no to, but may say yes to when something else is typed.
-const typedWrong = new Set([1326, 1327, 1328, 1330, 1331, 1909, 5]);
+const typedWrong = new Set([1326, 1327, 1328, 1330, 1331, 1909, 5, 40019]);
+// What a session does not end for, as it goes by: offline, not ready, relay restarting, no route to the relay.
+const passing = new Set([40001, 40003, 40004, 40007]);
 
 let run = null; // the attempt or session that the page shows; what an earlier one still says is not heard
 
+// A Session is what lasts from the log-in on, over cuts.
+class Session {
+    constructor(pass, user) {
+        this.pass = pass; // null: it cannot come back
+        this.user = user;
+        this.since = 0; // when the desktop came, ms
+        this.role = page.role; // to come back with
+        this.wants = null; // said to the computer when it is back
+    }
+}
+
 // An Attempt is one connection, from its WebSocket to its end.
 class Attempt {
-    // typed is what the person has typed for an earlier attempt, null when they are still to be asked.
-    constructor(typed) {
+    // typed is what the person has typed for an earlier attempt, null when they are still to be asked. A session that was cut off is
+    // gone on with until that time.
+    constructor(typed, session, until) {
         this.typed = typed;
-        this.user = typed?.username;
+        this.session = session;
+        this.until = until ?? 0;
+        this.back = Boolean(until);
         this.approved = false; // the key that the computer has shown
         this.ended = false;
     }
 
     get current() { return run === this; }
 
+    step(text) {
+        if (!this.back) connecting(text);
+    }
+
     async begin() {
-        connecting("Contacting the relay…");
+        this.step("Contacting the relay…");
         const way = `/computers/${encodeURIComponent(page.computer)}`;
         const url = new URL(way + "/rfb", location.href);
         url.protocol = "wss:";
         try {
-            const ticket = await askTicket(way + "/ticket");
+            const limit = this.back ? tryTime : reachTime;
+            if (this.back) this.typed = { username: "", password: await this.session.pass.proof() };
+            const role = !this.back || this.session.role === "watch" ? page.role : "take"; // the computer gives what was there before, no more
+            const ticket = await askTicket(way + "/ticket", role, limit);
             if (!this.current || !ticket) return;
-            this.channel = await Channel.connect(url, ticket, reachTime, () => this.current && connecting("Reaching the computer…"));
+            this.channel = await Channel.connect(url, ticket, limit, () => this.current && this.step("Reaching the computer…"));
             if (!this.current) return this.channel.close();
-            connecting(this.typed ? "Logging in…" : "Waiting for the computer's own log-in…");
+            this.step(this.typed ? "Logging in…" : "Waiting for the computer's own log-in…");
             this.rfb = new RFB($("screen"), this.channel, { shared: true });
         } catch (e) {
-            if (this.current) refuse(e instanceof Refused ? e.refusal : broken(e.message));
+            if (this.current) this.failed((e instanceof Refused ? e : noRoute(e.message)).refusal);
             return;
         }
         const on = (event, f) => this.rfb.addEventListener(event, e => this.current && f(e.detail));
@@ -52,6 +80,14 @@ class Attempt {
         on("desktopname", d => { document.title = d.name || page.name; });
         this.rfb.viewOnly = page.role === "watch";
         this.channel.start();
+    }
+
+    // failed is told that there is no connection. What a session may come back from is tried again.
+    failed(refusal) {
+        this.ended = true;
+        if (!this.back) return refuse(refusal);
+        if (!passing.has(refusal.code) || Date.now() > this.until) return end(this.session.since, refusal);
+        setTimeout(() => this.current && comeBack(this.session, this.until), 500 + Math.random() * 1000);
     }
 
     // verify compares the key that the computer shows with the one that it showed before. No secret leaves this page before.
@@ -73,7 +109,7 @@ class Attempt {
 
     trust() {
         memory.keep({ pin: this.key.pin });
-        if (this.ended) return start(null);
+        if (this.ended || this.back) return start(null);
         connecting("Waiting for the computer's own log-in…");
         this.approve();
     }
@@ -81,7 +117,7 @@ class Attempt {
     // ask has the person log in. noVNC knows ways to log in that are no secret to the relay; nothing is typed into those.
     ask(types) {
         if (!this.approved) {
-            refuse(broken("the computer wants a log-in that is not encrypted to its key"));
+            refuse(noRoute("the computer wants a log-in that is not encrypted to its key").refusal);
             this.ended = true;
             this.rfb.disconnect();
             return;
@@ -100,30 +136,48 @@ class Attempt {
     }
 
     // submit logs in with what was typed, over a new connection when the computer has not waited.
-    submit(username, password) {
+    submit(username, secret) {
         memory.keep({ pin: this.key.pin });
-        this.user = username;
-        if (this.ended) return start({ username, password });
+        const pass = new Pass();
+        const password = pass.secretWith(secret);
+        const session = new Session(password && pass, username);
+        const typed = { username, password: password ?? secret };
+        if (this.ended) return start(typed, session);
+        this.session = session;
         connecting("Logging in…");
-        this.rfb.sendCredentials({ username, password });
+        this.rfb.sendCredentials(typed);
     }
 
     refused(reason) {
         this.ended = true;
-        const [, code, text] = /^(\d+): (.*)$/s.exec(reason) ?? [null, "0", reason];
-        if (typedWrong.has(Number(code)) && this.key) {
+        const refusal = refusalOf(reason);
+        if (typedWrong.has(refusal.code) && this.key) {
+            this.back = false;
             askAgain(reason);
             return;
         }
-        const [detail, remedy] = text.split(/; (?!.*; )/);
-        refuse({ code: Number(code), title: "Not let in", detail, remedy: remedy ?? "" });
+        if (this.back && passing.has(refusal.code)) {
+            this.failed(refusal);
+            return;
+        }
+        this.back = false;
+        refuse(refusal);
     }
 
     connected() {
-        this.since = Date.now();
-        if (this.user) memory.keep({ user: this.user });
-        bar.attach(this.rfb);
-        show("desk");
+        const s = this.session;
+        if (s.user) memory.keep({ user: s.user });
+        this.joined = true;
+        s.since ||= Date.now();
+        this.channel.onword = word => this.current && bar.hear(word);
+        this.channel.onlatency = ms => this.current && bar.latency(ms);
+        this.channel.onending = () => this.current && bar.keepPicture();
+        this.channel.talk();
+        bar.attach(this.rfb, this.channel);
+        if (!this.back) show("desk");
+        this.back = false;
+        if (s.wants) this.channel.say({ host: { want: s.wants } });
+        s.wants = null;
         this.rfb.focus();
     }
 
@@ -135,17 +189,30 @@ class Attempt {
     disconnected() {
         const before = this.ended;
         this.ended = true;
-        if (this.since) {
-            end(this.since, this.channel.refusal);
+        const refusal = this.channel.refusal;
+        if (this.joined) {
+            const cut = !bar.left && (!refusal || passing.has(refusal.code));
+            if (cut && this.session.pass) return comeBack(this.session, Date.now() + returnTime);
+            end(this.session.since, refusal);
+        } else if (this.back && !before) {
+            this.failed(refusal ?? noRoute("the computer ended the connection").refusal);
         } else if (!before && $("login").hidden && $("changed").hidden) {
-            refuse(this.channel.refusal ?? this.shut() ?? broken("the computer ended the connection"));
+            refuse(refusal ?? this.shut() ?? noRoute("the computer ended the connection").refusal);
         }
+    }
+
+    // upgrade comes back as somebody who may ask for control, and asks.
+    upgrade(want) {
+        if (!this.session.pass) return location.assign("?role=take");
+        this.session.role = "take";
+        this.session.wants = want;
+        this.channel.drop();
     }
 }
 
 // askTicket gives what the WebSocket is opened with. Who is not signed in any more goes to do that, and comes back.
-async function askTicket(url) {
-    const got = await fetch(url, { method: "POST", body: new URLSearchParams({ role: page.role }), signal: AbortSignal.timeout(reachTime) });
+async function askTicket(url, role, limit) {
+    const got = await fetch(url, { method: "POST", body: new URLSearchParams({ role }), signal: AbortSignal.timeout(limit) });
     if (got.status === 401) {
         location.reload();
         return null;
@@ -154,16 +221,23 @@ async function askTicket(url) {
     return (await got.json()).ticket;
 }
 
-const broken = detail => ({ code: 40007, title: "Not reached", detail, remedy: "try again in some seconds" });
-
-function start(typed) {
+function start(typed, session) {
     run?.rfb?.disconnect();
-    run = new Attempt(typed);
+    bar.lost(null);
+    run = new Attempt(typed, session, 0);
+    run.begin();
+}
+
+// comeBack goes on with a session that was cut off.
+function comeBack(session, until) {
+    run = new Attempt(null, session, until);
+    bar.lost(until);
     run.begin();
 }
 
 // show shows one part of the page and hides the others.
 function show(part) {
+    if (part !== "desk") bar.lost(null);
     for (const s of document.querySelectorAll("#session > section")) s.hidden = s.id !== part;
     $(part).querySelector("h1")?.focus();
 }
@@ -210,7 +284,17 @@ function end(since, refusal) {
     bar.left = false;
 }
 
-const bar = new Bar($("bar"), () => run.rfb.disconnect());
+const bar = new Bar($("bar"), {
+    leave: () => {
+        run.rfb?.disconnect();
+        if (run.back) { // nobody is there to end it with
+            const { since } = run.session;
+            run = null;
+            end(since, null);
+        }
+    },
+    want: what => run.session.role === "watch" && what !== "watch" ? run.upgrade(what) : run.channel.say({ host: { want: what } }),
+});
 
 $("login-form").addEventListener("submit", e => {
     e.preventDefault();

@@ -15,10 +15,12 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/helmline/helmline/bridge/tunnel"
 	"github.com/helmline/helmline/conf"
 	"github.com/helmline/helmline/hostd/ipc"
 	"github.com/helmline/helmline/hostd/login"
 	"github.com/helmline/helmline/hostd/part"
+	"github.com/helmline/helmline/hostd/power"
 	"github.com/helmline/helmline/hostd/screen"
 )
 
@@ -82,12 +84,32 @@ func serve(ctx context.Context, c *conf.Host, log *slog.Logger) error {
 		},
 	})
 	log.Info("hostd runs", "version", versionText(), "socket", c.Socket(), "root", os.Geteuid() == 0, "passwords", pam.Available())
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return m.Run(ctx) })
-	g.Go(func() error { return m.ServeControl(ctx, socket) })
-	g.Go(func() error { return tellSystemd(ctx, m) })
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx until the relay knows
+	defer stop()
+	g, inner := errgroup.WithContext(inner)
+	g.Go(func() error { return m.Run(inner) })
+	g.Go(func() error { return m.ServeControl(inner, socket) })
+	g.Go(func() error { return tellSystemd(inner, m) })
+	g.Go(func() error {
+		power.Watch(inner, log, m.Away)
+		return nil
+	})
+	g.Go(func() error {
+		defer stop()
+		select {
+		case <-ctx.Done():
+			bye, cancel := context.WithTimeout(inner, byeTime)
+			defer cancel()
+			m.Away(bye, tunnel.Stopped)
+		case <-inner.Done():
+		}
+		return nil
+	})
 	return g.Wait()
 }
+
+// byeTime is how long hostd-net has to tell the relay that hostd stops.
+const byeTime = 2 * time.Second
 
 // tellSystemd says that hostd is ready, and from then on that it lives, if systemd wants to know.
 func tellSystemd(ctx context.Context, m *part.Monitor) error {

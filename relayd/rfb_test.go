@@ -62,7 +62,7 @@ func TestRefusalsAtTheRFBDoor(t *testing.T) {
 		{"unknown computer", "alice@example.com/desk1", password, "40008: no computer of that name is yours or shared with you; look it up on the relay's list of your computers"},
 		{"somebody else's computer", "bob@example.com/desk8", password, "40008: no computer of that name is yours or shared with you; look it up on the relay's list of your computers"},
 		{"unknown role", "alice@example.com/desk7/look", password, "40008: no computer of that name is yours or shared with you; look it up on the relay's list of your computers"},
-		{"offline", "alice@example.com/desk9", password, "40001: desk9 is offline, last seen " + time.Now().Format("15:04") + "; switch it on and check its network"},
+		{"offline", "alice@example.com/desk9", password, "40001: desk9 is offline, last seen " + time.Now().UTC().Format("15:04") + " UTC; switch it on and check its network"},
 		{"controlled", "alice@example.com/desk8", password, refuse.Held.Text("carol@example.com", "10:04")},
 		{"may only watch", "bob@example.com/desk7", password, "40015: you may watch desk7, not control it; sign in with /watch, or ask its owner for the right"},
 		{"may only watch, takes", "bob@example.com/desk7/take", password, "40015: you may watch desk7, not control it; sign in with /watch, or ask its owner for the right"},

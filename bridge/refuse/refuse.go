@@ -36,8 +36,11 @@ var (
 	HostStorage  = add(112, "Storage full", "this computer cannot write to its storage, so it lets nobody in", "free some space at the computer")
 
 	// Reaching the computer.
-	Offline      = add(40001, "Offline", "%s is offline, last seen %s", "switch it on and check its network")                               // computer, time
-	NotRunning   = add(40003, "Not ready", "%s answers, but its host service is not ready", "try again; at the computer: \"hostd doctor\"") // computer
+	Offline      = add(40001, "Offline", "%s is offline, last seen %s", "switch it on and check its network")                                   // computer, time
+	Asleep       = add(40002, "Asleep", "%s is asleep since %s", "wake it: press a key at it, or its power button")                             // computer, time
+	Rebooting    = add(40001, "Rebooting", "%s reboots, last seen %s", "try again in a minute or two")                                          // computer, time
+	Stopped      = add(40003, "Host service stopped", "the host service of %s was stopped at %s", "at the computer: \"systemctl start hostd\"") // computer, time
+	NotRunning   = add(40003, "Not ready", "%s answers, but its host service is not ready", "try again; at the computer: \"hostd doctor\"")     // computer
 	Restarting   = add(40004, "Relay restarting", "the relay is restarting", "try again in some seconds")
 	NotAccepted  = add(40005, "Not accepted", "%s is enrolled, but its key is not accepted any more", "enrol it again at the computer") // computer
 	TooOld       = add(40006, "Version too old", "%s runs a version that this relay cannot talk to", "update it")                       // computer

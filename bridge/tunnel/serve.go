@@ -131,7 +131,16 @@ const (
 	Restarting Reason = 2 // the relay restarts; dial again soon
 	Removed    Reason = 3 // the computer was removed from the relay
 	Idle       Reason = 4 // a bulk tunnel that nothing uses
+
+	// What a computer says when it goes, before it has gone.
+	Asleep    Reason = 5 // it is suspended or hibernates
+	Rebooting Reason = 6
+	ShutDown  Reason = 7
+	Stopped   Reason = 8 // hostd was stopped, the computer was not
 )
+
+// Leaves says whether a computer that ends its main tunnel for r has gone, and so knew it.
+func (r Reason) Leaves() bool { return r >= Asleep && r <= Stopped }
 
 func (r Reason) String() string {
 	switch r {
@@ -143,6 +152,14 @@ func (r Reason) String() string {
 		return "this computer was removed from the relay"
 	case Idle:
 		return "nothing used the tunnel"
+	case Asleep:
+		return "the computer goes to sleep"
+	case Rebooting:
+		return "the computer reboots"
+	case ShutDown:
+		return "the computer is shut down"
+	case Stopped:
+		return "hostd was stopped"
 	}
 	return fmt.Sprintf("reason %d", uint8(r))
 }

@@ -84,6 +84,14 @@ func (s *server) hear(ctx context.Context, t ipc.Type, p []byte) error {
 		})
 	case ipc.TypeRecord:
 		return hear(p, func(m ipc.Record) { s.record(ctx, m) })
+	case ipc.TypeAway:
+		return hear(p, func(m ipc.Away) {
+			select { // only the newest counts
+			case <-s.away:
+			default:
+			}
+			s.away <- m.Why
+		})
 	case ipc.TypeReload:
 		select {
 		case s.reload <- struct{}{}:

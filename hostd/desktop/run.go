@@ -42,12 +42,13 @@ type server struct {
 	painter *form.Painter
 	cache   *cache
 	stats   *stats
-	heed    time.Duration    // heedTime, but in tests
-	taping  time.Duration    // tapePause, likewise
-	now     func() time.Time // for recordings
-	dir     string           // Config.StateDir
-	reload  chan struct{}    // 1; the enrolment has changed
-	greeted chan struct{}    // closed at hostd's first Welcome
+	heed    time.Duration      // heedTime, but in tests
+	taping  time.Duration      // tapePause, likewise
+	now     func() time.Time   // for recordings
+	dir     string             // Config.StateDir
+	reload  chan struct{}      // 1; the enrolment has changed
+	away    chan tunnel.Reason // why the computer is about to go
+	greeted chan struct{}      // closed at hostd's first Welcome
 	greet   sync.Once
 	work    sync.WaitGroup // questions and pictures
 	resizes numbers        // of SetDesktopSize
@@ -79,7 +80,7 @@ func (n *numbers) next() uint32 {
 func newServer(cfg Config) (*server, error) {
 	s := &server{
 		log: cfg.Log, monitor: newMonitor(cfg.Monitor), painter: form.NewPainter(), stats: &stats{}, heed: heedTime, taping: tapePause, now: time.Now,
-		reload: make(chan struct{}, 1), greeted: make(chan struct{}), desks: make(map[uint32]*desk), sessions: make(map[uint32]*session),
+		reload: make(chan struct{}, 1), away: make(chan tunnel.Reason, 1), greeted: make(chan struct{}), desks: make(map[uint32]*desk), sessions: make(map[uint32]*session),
 		dir: cfg.StateDir, tapes: make(map[uint32]*recording), writing: make(map[string]bool),
 	}
 	s.cache = newCache(s.stats)
@@ -114,7 +115,14 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg.Monitor.Close()
 		return err
 	}
-	return s.run(ctx, cfg, func(ctx context.Context) error { return s.keepUplink(ctx, cfg) })
+	return s.run(ctx, cfg, func(inner context.Context) error {
+		return s.keepUplink(inner, cfg, func() tunnel.Reason {
+			if ctx.Err() != nil {
+				return tunnel.Stopped
+			}
+			return 0 // hostd is gone, or the enrolment is another
+		})
+	})
 }
 
 // run serves hostd and up, which brings viewers and starts after hostd's Welcome.
@@ -147,7 +155,7 @@ func (s *server) run(ctx context.Context, cfg Config, up func(context.Context) e
 }
 
 // keepUplink keeps the tunnel to the relay up, anew after each change of the enrolment.
-func (s *server) keepUplink(ctx context.Context, cfg Config) error {
+func (s *server) keepUplink(ctx context.Context, cfg Config, bye func() tunnel.Reason) error {
 	key, err := TunnelKey(cfg.StateDir)
 	if err != nil {
 		return err
@@ -175,6 +183,7 @@ func (s *server) keepUplink(ctx context.Context, cfg Config) error {
 						Addr: e.Addr, Key: key, RelayKey: e.RelayKey,
 						Hello: tunnel.Hello{Version: cfg.Version, OS: cfg.OS},
 					},
+					Away: s.away, Bye: bye,
 					Status: func(st uplink.Status) { s.online(e, st) },
 					Log:    s.log,
 				}, s.serve)

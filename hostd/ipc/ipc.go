@@ -19,6 +19,7 @@ import (
 
 	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/bridge/tunnel"
 )
 
 // MaxMessage is the longest packet, bytes. A cursor of 256×256 pixels, the longest text of a clipboard and a list of 4,000
@@ -61,6 +62,7 @@ const (
 	TypeEnd     // End
 	TypeReload  // the enrolment has changed; no body
 	TypeRecord  // Record
+	TypeAway    // Away
 )
 
 // Messages of hostd to the worker.
@@ -255,6 +257,11 @@ type Online struct {
 	Relay  string // host:port
 	Since  time.Time
 	Err    string // why not
+}
+
+// Away says why the computer is about to go, or with 0 that it is here again. hostd-net tells the relay, and then with an Online that it has.
+type Away struct {
+	Why tunnel.Reason
 }
 
 // Record begins or ends the recording of a desktop that hostd-net has.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/bridge/tunnel"
 	"github.com/helmline/helmline/hostd/ipc"
 )
 
@@ -115,6 +116,9 @@ func (m *Monitor) hello(n *netPart, h ipc.Hello) error {
 	}
 	m.sendWelcome()
 	m.sendLease()
+	if m.away != 0 {
+		m.toNet(ipc.TypeAway, ipc.Away{Why: m.away})
+	}
 	m.refreshLogin()
 	return nil
 }
@@ -127,6 +131,7 @@ func (m *Monitor) netGone(n *netPart) {
 	}
 	m.net = nil
 	m.online = ipc.Online{}
+	m.told()
 	for id := range m.sessions {
 		m.endSession(id, true)
 	}
@@ -140,7 +145,39 @@ func (m *Monitor) netGone(n *netPart) {
 func (m *Monitor) isOnline(_ *netPart, o ipc.Online) error {
 	o.Relay, o.Err = refuse.Printable(o.Relay, 255), refuse.Printable(o.Err, 255)
 	m.online = o
+	if !o.Online {
+		m.told()
+	}
 	return nil
+}
+
+// Away has the relay told why the computer is about to go, or with 0 that it is here again. It returns when the relay has been
+// told, or ctx ends.
+func (m *Monitor) Away(ctx context.Context, why tunnel.Reason) {
+	told := make(chan struct{})
+	select {
+	case m.events <- func() {
+		m.away = why
+		m.toNet(ipc.TypeAway, ipc.Away{Why: why})
+		if m.farewells = append(m.farewells, told); why == 0 || !m.online.Online {
+			m.told()
+		}
+	}:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-told:
+	case <-ctx.Done():
+	}
+}
+
+// told lets those go on who wait until the tunnel is down.
+func (m *Monitor) told() {
+	for _, c := range m.farewells {
+		close(c)
+	}
+	m.farewells = nil
 }
 
 // toNet sends hostd-net a message, if it is there.

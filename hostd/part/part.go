@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helmline/helmline/bridge/tunnel"
 	"github.com/helmline/helmline/hostd/ipc"
 	"github.com/helmline/helmline/hostd/lease"
 	"github.com/helmline/helmline/hostd/login"
@@ -117,26 +118,28 @@ type Monitor struct {
 	gate   lease.Gate     // read by the goroutine that receives hostd-net's input
 
 	// Owned by Run.
-	ctx      context.Context
-	next     []func() // to call after the event at hand
-	lease    *lease.Lease
-	expire   *time.Timer
-	net      *netPart // nil: not there
-	online   ipc.Online
-	welcome  ipc.Welcome
-	sizeTold time.Time   // when hostd-net was last told a new size
-	sizeLate *time.Timer // when it is told the next; nil: there is none
-	sessions map[uint32]*session
-	parted   []*wayBack // of sessions that were cut off, oldest first
-	used     sessionIDs
-	seat     SeatState
-	seatGone *time.Timer // until it fires, a seat that went is waited for
-	desktops map[*desktop]bool
-	number   uint32 // of the last desktop
-	lifting  *time.Timer
-	inputTo  *desktop // where the holder's keys may be down
-	counts   Counts
-	taping   bool // desktops are to be recorded
+	ctx       context.Context
+	next      []func() // to call after the event at hand
+	lease     *lease.Lease
+	expire    *time.Timer
+	net       *netPart // nil: not there
+	online    ipc.Online
+	away      tunnel.Reason   // 0: here
+	farewells []chan struct{} // closed when the tunnel is down
+	welcome   ipc.Welcome
+	sizeTold  time.Time   // when hostd-net was last told a new size
+	sizeLate  *time.Timer // when it is told the next; nil: there is none
+	sessions  map[uint32]*session
+	parted    []*wayBack // of sessions that were cut off, oldest first
+	used      sessionIDs
+	seat      SeatState
+	seatGone  *time.Timer // until it fires, a seat that went is waited for
+	desktops  map[*desktop]bool
+	number    uint32 // of the last desktop
+	lifting   *time.Timer
+	inputTo   *desktop // where the holder's keys may be down
+	counts    Counts
+	taping    bool // desktops are to be recorded
 }
 
 // Counts are what happened since hostd started.

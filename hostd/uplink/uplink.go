@@ -20,6 +20,7 @@ const (
 	dialTimeout = 5 * time.Second // for one attempt, to the open tunnel
 	bulkIdle    = time.Minute     // a bulk tunnel without a stream for so long is closed
 	replyTime   = 5 * time.Second // to write a reply of this package's own
+	awayTime    = time.Minute     // awake, after which a computer that said it goes has not gone
 )
 
 // A Handler serves one stream and closes it. It answers the header with tunnel.WriteReply. ctx ends with the tunnel.
@@ -34,9 +35,11 @@ type Status struct {
 
 // Config is what Run needs.
 type Config struct {
-	Dialer  tunnel.Dialer // Kind is set by Run, and Instance when it is empty
-	Streams int           // streams served at once over both tunnels; 0: tunnel.DefaultStreams
-	Status  func(Status)  // called at each change, by one goroutine at a time; may be nil
+	Dialer  tunnel.Dialer        // Kind is set by Run, and Instance when it is empty
+	Streams int                  // streams served at once over both tunnels; 0: tunnel.DefaultStreams
+	Away    <-chan tunnel.Reason // why the computer is about to go: the main tunnel ends with it, and none is dialled until 0 comes or for awayTime; may be nil
+	Bye     func() tunnel.Reason // what the relay is told when ctx ends; 0, or nil: nothing
+	Status  func(Status)         // called at each change, by one goroutine at a time; may be nil
 	Log     *slog.Logger
 }
 
@@ -47,6 +50,12 @@ type uplink struct {
 	slots  chan struct{} // one for each stream that is served
 	bulk   chan struct{} // one while a bulk tunnel is up or being dialled
 	work   sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	main    *tunnel.Session
+	away    tunnel.Reason // 0: the computer is here
+	changed chan struct{} // closed at the next change of away
+	telling chan struct{} // closed when the relay has been told why the main tunnel ends; nil: it need not be
 }
 
 // Run keeps the main tunnel up until ctx ends, and a bulk tunnel while the relay asks for it. It returns nil when ctx
@@ -63,13 +72,17 @@ func run(ctx context.Context, cfg Config, handle Handler, network func() string)
 	if cfg.Dialer.Hello.Instance == "" {
 		cfg.Dialer.Hello.Instance = rand.Text()
 	}
+	if cfg.Bye == nil {
+		cfg.Bye = func() tunnel.Reason { return 0 }
+	}
 	if cfg.Status == nil {
 		cfg.Status = func(Status) {}
 	}
-	u := &uplink{cfg: cfg, handle: handle, slots: make(chan struct{}, cfg.Streams), bulk: make(chan struct{}, 1)}
+	u := &uplink{cfg: cfg, handle: handle, slots: make(chan struct{}, cfg.Streams), bulk: make(chan struct{}, 1), changed: make(chan struct{})}
 	defer u.work.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the bulk tunnel, too
+	u.work.Go(func() { u.heed(ctx) })
 	return u.keepMain(ctx, network)
 }
 
@@ -78,12 +91,17 @@ func (u *uplink) keepMain(ctx context.Context, network func() string) error {
 	wait, state := newBackoff(time.Now()), Status{Since: time.Now()}
 	u.cfg.Status(state)
 	for {
+		if u.stayAway(ctx) {
+			wait = newBackoff(time.Now())
+		}
 		s, err := u.dial(ctx, tunnel.Main)
 		if err == nil {
+			u.hold(s)
 			state = Status{Online: true, Since: s.Since()}
 			u.cfg.Status(state)
 			u.cfg.Log.Info("the tunnel to the relay is up", "relay", u.cfg.Dialer.Addr)
 			u.serve(ctx, s)
+			u.hold(nil)
 			err = s.Err()
 			if time.Since(state.Since) >= steady {
 				wait = newBackoff(time.Now())
@@ -101,7 +119,7 @@ func (u *uplink) keepMain(ctx context.Context, network func() string) error {
 		if _, wrong := errors.AsType[*tunnel.KeyError](err); wrong {
 			return err
 		}
-		if !wait.sleep(ctx, err, network) {
+		if !u.isAway() && !wait.sleep(ctx, err, network) {
 			return nil
 		}
 	}
@@ -119,9 +137,19 @@ func (u *uplink) dial(ctx context.Context, kind tunnel.Kind) (*tunnel.Session, e
 func (u *uplink) serve(ctx context.Context, s *tunnel.Session) {
 	life, cancel := context.WithCancel(ctx) // of the session
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	gone := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(gone)
+		if why := u.cfg.Bye(); why != 0 && s.Hello().Kind == tunnel.Main {
+			_ = s.CloseFor(why)
+		}
+		_ = s.Close()
+	})
 	defer func() {
-		stop()
+		if !stop() {
+			<-gone
+		}
+		u.told()
 		_ = s.Close()
 	}()
 	for {

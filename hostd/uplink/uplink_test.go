@@ -444,3 +444,54 @@ func TestBackoff(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// A computer that goes says so, does not dial while it is about to go, and is back at once when it is here again.
+func TestAway(t *testing.T) {
+	r := newRelay(t)
+	away := make(chan tunnel.Reason)
+	stopped := make(chan tunnel.Reason, 1)
+	online := make(chan bool, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- Run(ctx, Config{
+			Dialer: tunnel.Dialer{Addr: "relay:2222", Key: newKey(t), RelayKey: ssh.FingerprintSHA256(r.key.PublicKey()), Connect: r.connect},
+			Status: func(st Status) {
+				if st.Online {
+					online <- true
+				}
+			},
+			Away: away, Log: slog.New(slog.DiscardHandler),
+			Bye: func() tunnel.Reason { return <-stopped },
+		}, func(_ context.Context, stream net.Conn, _ tunnel.Header) { stream.Close() })
+	}()
+	ended := func(why tunnel.Reason) {
+		t.Helper()
+		s := <-r.sessions
+		<-online
+		if why == tunnel.Stopped {
+			stopped <- why
+			cancel()
+		} else {
+			away <- why
+		}
+		<-s.Done()
+		if end, ok := errors.AsType[*tunnel.EndError](s.Err()); !ok || end.Reason != why {
+			t.Errorf("the relay heard %v, not %v", s.Err(), why)
+		}
+	}
+	ended(tunnel.Asleep)
+	select {
+	case <-r.sessions:
+		t.Error("dialled while it is about to sleep")
+	case <-time.After(5 * firstWait):
+	}
+	away <- 0
+	ended(tunnel.Rebooting)
+	away <- 0
+	ended(tunnel.Stopped)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	r.work.Wait()
+}

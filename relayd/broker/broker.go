@@ -156,7 +156,7 @@ func (s *Session) reach(ctx context.Context) error {
 	s.expireAt(c.Expires)
 	t, ok := s.broker.computers.Tunnel(c.ID, tunnel.Main)
 	if !ok {
-		return refuse.Offline.Of(c.Name, seen(c.LastSeen))
+		return c.Absent()
 	}
 	if err := s.broker.place(s, c, t.Most()); err != nil {
 		return err
@@ -178,7 +178,10 @@ func (s *Session) reach(ctx context.Context) error {
 	s.broker.log.Warn("computer not reached", "host", c.Name, "viewer", s.Viewer, "err", err)
 	select {
 	case <-t.Done():
-		return refuse.Offline.Of(c.Name, seen(time.Now()))
+		if c, err := s.broker.computers.Find(context.WithoutCancel(ctx), s.Account, c.ID); err == nil && !c.Online {
+			return c.Absent()
+		}
+		return refuse.NotRunning.Of(c.Name)
 	default:
 		return refuse.NotRunning.Of(c.Name)
 	}
@@ -331,16 +334,4 @@ func (b *Broker) names(ctx context.Context, acct *account.Account) string {
 		return "none yet"
 	}
 	return strings.Join(append(online, offline...), ", ")
-}
-
-func seen(t time.Time) string {
-	switch now := time.Now(); {
-	case t.IsZero():
-		return "never"
-	case now.Sub(t) < 12*time.Hour:
-		return t.Format("15:04")
-	case t.Year() == now.Year():
-		return t.Format("2 January, 15:04")
-	}
-	return t.Format("2 January 2006")
 }

@@ -646,15 +646,3 @@ func (h *half) Read([]byte) (int, error) {
 }
 func (h *half) CloseWrite() error { return nil }
 func (h *half) Close() error      { h.closeOne.Do(func() { close(h.closed) }); return nil }
-
-func TestSeen(t *testing.T) {
-	for age, layout := range map[time.Duration]string{time.Minute: "15:04", 11 * time.Hour: "15:04", 400 * 24 * time.Hour: "2 January 2006"} {
-		at := time.Now().Add(-age)
-		if got := seen(at); got != at.Format(layout) {
-			t.Errorf("%v ago: %q", age, got)
-		}
-	}
-	if seen(time.Time{}) != "never" {
-		t.Error(seen(time.Time{}))
-	}
-}

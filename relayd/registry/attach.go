@@ -86,11 +86,19 @@ func (s *Service) Attach(computerID string, t *tunnel.Session) {
 	}
 	s.spawn(func() {
 		<-t.Done()
-		if c := s.online.detach(computerID, t); c.last {
+		if c := s.online.detach(computerID, t, farewell(t.Err())); c.last {
 			s.log.Info("computer offline", "host", computerID, "err", t.Err())
 			s.hooks.call(computerID, false)
 		}
 	})
+}
+
+// farewell is what a computer has said when it ended its tunnel; 0: nothing.
+func farewell(err error) tunnel.Reason {
+	if end, ok := errors.AsType[*tunnel.EndError](err); ok && end.Reason.Leaves() {
+		return end.Reason
+	}
+	return 0
 }
 
 // spawn runs f beside the caller; Run waits for it. Once Run has ended it runs at once, and only ends tunnels.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/helmline/helmline/bridge/tunnel"
+	"github.com/helmline/helmline/relayd/store"
 )
 
 // A link is what presence needs of a tunnel.
@@ -37,7 +38,8 @@ type presence[L link] struct {
 type place[L link] struct {
 	main, bulk  L // zero: none
 	seen        time.Time
-	stored      bool // seen is in the store
+	away        tunnel.Reason // what it said when it went; 0: nothing, or it is online
+	stored      bool          // seen is in the store
 	flaps       int
 	flapsBegan  time.Time
 	quarantined time.Time // until then
@@ -113,6 +115,9 @@ func (p *presence[L]) attach(id string, l L) (c change[L]) {
 		}
 	}
 	*slot = l
+	if hello.Kind == tunnel.Main {
+		w.away = 0
+	}
 	w.seen, w.stored = now, false
 	p.count.tunnels.WithLabelValues("attached").Inc()
 	p.count.tunnels.WithLabelValues("replaced").Add(float64(len(c.ended)))
@@ -131,8 +136,8 @@ func (p *presence[L]) leave(w *place[L], now time.Time) bool {
 	return true
 }
 
-// detach takes a tunnel away that has ended, unless another has its place.
-func (p *presence[L]) detach(id string, l L) (c change[L]) {
+// detach takes a tunnel away that has ended, with why if the computer said so, unless another has its place.
+func (p *presence[L]) detach(id string, l L, why tunnel.Reason) (c change[L]) {
 	var none L
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -141,7 +146,7 @@ func (p *presence[L]) detach(id string, l L) (c change[L]) {
 	case w == nil:
 	case w.main == l:
 		c.last = p.leave(w, time.Now())
-		w.main = none
+		w.main, w.away = none, why
 	case w.bulk == l:
 		w.bulk = none
 	}
@@ -196,41 +201,41 @@ func (p *presence[L]) forget(id string) {
 	}
 }
 
-// lastSeen is when a computer was last online since the relay started, or zero.
-func (p *presence[L]) lastSeen(id string) time.Time {
+// lastSeen is when a computer was last online since the relay started, or zero, and what it said when it went.
+func (p *presence[L]) lastSeen(id string) store.Sight {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w := p.at[id]; w != nil {
-		return w.seen
+		return store.Sight{At: w.seen, Away: uint8(w.away)}
 	}
-	return time.Time{}
+	return store.Sight{}
 }
 
 // unstored are the times to store: of computers that came or went since they were stored last and, with all, of those
 // that are online.
-func (p *presence[L]) unstored(all bool) map[string]time.Time {
+func (p *presence[L]) unstored(all bool) map[string]store.Sight {
 	var none L
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := map[string]time.Time{}
+	at := map[string]store.Sight{}
 	for id, w := range p.at {
 		if w.main != none && all {
 			w.seen, w.stored = now, false
 		}
 		if !w.stored {
-			at[id] = w.seen
+			at[id] = store.Sight{At: w.seen, Away: uint8(w.away)}
 		}
 	}
 	return at
 }
 
 // stored says that the store has at.
-func (p *presence[L]) stored(at map[string]time.Time) {
+func (p *presence[L]) stored(at map[string]store.Sight) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, t := range at {
-		if w := p.at[id]; w != nil && w.seen.Equal(t) {
+		if w := p.at[id]; w != nil && w.seen.Equal(t.At) {
 			w.stored = true
 		}
 	}

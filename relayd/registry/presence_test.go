@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/helmline/helmline/bridge/tunnel"
+	"github.com/helmline/helmline/relayd/store"
 )
 
 // A fake is a tunnel that ends when it is told to.
@@ -41,7 +42,7 @@ func TestNewestWins(t *testing.T) {
 	if c := p.attach("c", second); c.first || c.replaced || !slices.Equal(c.ended, []*fake{first}) || got(tunnel.Main) != second || got(tunnel.Bulk) != bulk {
 		t.Errorf("same instance again: %+v", c)
 	}
-	if c := p.detach("c", first); c.last {
+	if c := p.detach("c", first, 0); c.last {
 		t.Error("the end of a tunnel that was replaced made the computer offline")
 	}
 	third := link1(tunnel.Main, "b")
@@ -50,7 +51,7 @@ func TestNewestWins(t *testing.T) {
 	}
 	newBulk := link1(tunnel.Bulk, "b")
 	p.attach("c", newBulk)
-	if c := p.detach("c", newBulk); c.last || got(tunnel.Main) != third {
+	if c := p.detach("c", newBulk, 0); c.last || got(tunnel.Main) != third {
 		t.Errorf("end of bulk: %+v", c)
 	}
 	if n := testutil.ToFloat64(p.count.online); n != 1 {
@@ -60,7 +61,7 @@ func TestNewestWins(t *testing.T) {
 	if got, ok := p.get("c", tunnel.Main); ok {
 		t.Errorf("a tunnel that is over is given out: %v", got)
 	}
-	if c := p.detach("c", third); !c.last || got(tunnel.Main) != nil {
+	if c := p.detach("c", third, 0); !c.last || got(tunnel.Main) != nil {
 		t.Errorf("end: %+v", c)
 	}
 	if n := testutil.ToFloat64(p.count.online); n != 0 {
@@ -126,26 +127,26 @@ func TestLastSeenIsStored(t *testing.T) {
 			t.Errorf("stored already: %v", at)
 		}
 		time.Sleep(time.Minute)
-		if at := p.unstored(true); !at[desk.ID].Equal(time.Now()) {
+		if at := p.unstored(true); !at[desk.ID].At.Equal(time.Now()) {
 			t.Errorf("online: %v", at)
 		} else {
 			p.stored(at)
 		}
 		time.Sleep(time.Second)
 		close(l.done)
-		p.detach(desk.ID, l)
+		p.detach(desk.ID, l, tunnel.Asleep)
 		at := p.unstored(false)
-		if !at[desk.ID].Equal(time.Now()) {
+		if !at[desk.ID].At.Equal(time.Now()) {
 			t.Errorf("gone: %v", at)
 		}
 		if err := r.store.Seen(t.Context(), at); err != nil {
 			t.Fatal(err)
 		}
-		if c, err := r.Resolve(t.Context(), "desk"); err != nil || !c.LastSeen.Equal(at[desk.ID].Truncate(time.Millisecond)) {
+		if c, err := r.Resolve(t.Context(), "desk"); err != nil || !c.LastSeen.Equal(at[desk.ID].At.Truncate(time.Millisecond)) || c.Away != Asleep {
 			t.Errorf("%+v, %v", c, err)
 		}
 		p.forget(desk.ID)
-		if !p.lastSeen(desk.ID).IsZero() {
+		if p.lastSeen(desk.ID) != (store.Sight{}) {
 			t.Error("not forgotten")
 		}
 	})

@@ -63,6 +63,7 @@ type Computer struct {
 	Expires  time.Time `json:"expires,omitzero"` // of that right; zero: never
 	Online   bool      `json:"online"`
 	LastSeen time.Time `json:"last_seen,omitzero"` // zero: never
+	Away     Away      `json:"away,omitempty"`     // what it said when it went
 	Hostname string    `json:"hostname"`           // what the computer calls itself
 	Version  string    `json:"version"`            // of its hostd, while it is online
 	Key      string    `json:"key"`                // fingerprint, SHA256:…
@@ -321,8 +322,12 @@ func (s *Service) public(r store.Computer) *Computer {
 	}
 	if t, ok := s.online.get(r.ID, tunnel.Main); ok {
 		c.Online, c.LastSeen, c.Version = true, time.Now(), t.Hello().Version
-	} else if at := s.online.lastSeen(r.ID); at.After(c.LastSeen) {
-		c.LastSeen = at
+		return c
 	}
+	away := r.Away
+	if last := s.online.lastSeen(r.ID); last.At.After(c.LastSeen) {
+		c.LastSeen, away = last.At, last.Away
+	}
+	c.Away = awayOf(tunnel.Reason(away), c.LastSeen)
 	return c
 }

@@ -19,6 +19,7 @@ type Computer struct {
 	Hostname string // what the computer calls itself
 	Created  time.Time
 	LastSeen time.Time // zero: never
+	Away     uint8     // what it said when it went; 0: nothing
 
 	// For the account that asked; see ComputersFor.
 	Access  int       // 1 watch, 2 control
@@ -42,10 +43,10 @@ type Invitation struct {
 	Expires time.Time
 }
 
-const computerColumns = `c.id, c.owner, a.email, c.name, c.key, c.hostname, c.created, c.last_seen`
+const computerColumns = `c.id, c.owner, a.email, c.name, c.key, c.hostname, c.created, c.last_seen, c.away`
 
 func computerFields(c *Computer, created, seen *int64) []any {
-	return []any{&c.ID, &c.Owner, &c.Email, &c.Name, &c.Key, &c.Hostname, created, seen}
+	return []any{&c.ID, &c.Owner, &c.Email, &c.Name, &c.Key, &c.Hostname, created, seen, &c.Away}
 }
 
 func scanComputer(row interface{ Scan(...any) error }) (Computer, error) {
@@ -113,16 +114,22 @@ func (s *Store) RemoveComputer(ctx context.Context, id string) error {
 	return s.one(ctx, "computer", `DELETE FROM computers WHERE id = ?`, id)
 }
 
+// A Sight is when a computer was last online.
+type Sight struct {
+	At   time.Time
+	Away uint8 // what it said when it went; 0: nothing, or it has not gone
+}
+
 // Seen records when computers were last online. Those that were removed meanwhile are left out.
-func (s *Store) Seen(ctx context.Context, at map[string]time.Time) error {
+func (s *Store) Seen(ctx context.Context, at map[string]Sight) error {
 	return s.change(ctx, "last seen", func(tx *sql.Tx) error {
-		st, err := tx.PrepareContext(ctx, `UPDATE computers SET last_seen = ? WHERE id = ?`)
+		st, err := tx.PrepareContext(ctx, `UPDATE computers SET last_seen = ?, away = ? WHERE id = ?`)
 		if err != nil {
 			return err
 		}
 		defer st.Close()
 		for id, t := range at {
-			if _, err := st.ExecContext(ctx, millis(t), id); err != nil {
+			if _, err := st.ExecContext(ctx, millis(t.At), t.Away, id); err != nil {
 				return err
 			}
 		}

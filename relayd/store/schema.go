@@ -134,6 +134,8 @@ CREATE TABLE devices (            -- browsers in which an account is not asked f
 	expires    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX devices_by_account ON devices (account);
+`, `
+ALTER TABLE computers ADD COLUMN away INTEGER NOT NULL DEFAULT 0; -- what it said when it went; 0: nothing
 `}
 
 // migrate brings the schema to the last of steps. Each step and its version number are one transaction, so a killed

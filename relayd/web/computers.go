@@ -23,7 +23,7 @@ type Sessions interface {
 // A listed computer is one as its page and the API show it.
 type listed struct {
 	registry.Computer
-	State  string          `json:"state"`            // online, in use (somebody has come to control it) or offline
+	State  string          `json:"state"`            // online, in use (somebody has come to control it), asleep, rebooting or offline
 	Joined []broker.Joined `json:"joined,omitempty"` // through the relay
 }
 
@@ -54,7 +54,10 @@ func (s *Server) computers(ctx context.Context, a *account.Account) (list, error
 
 func show(c registry.Computer, joined []broker.Joined) listed {
 	l := listed{Computer: c, State: "offline", Joined: joined}
-	if c.Online {
+	switch {
+	case c.Away == registry.Asleep || c.Away == registry.Rebooting:
+		l.State = string(c.Away)
+	case c.Online:
 		l.State, l.LastSeen = "online", time.Time{} // it is seen now
 	}
 	for _, j := range joined {
@@ -133,7 +136,7 @@ func checks(c *registry.Computer) []check {
 	}
 	online := check{What: "it is on, connected to the Internet, and runs hostd", OK: c.Online}
 	if !online.OK {
-		online.Since, online.Refusal = c.LastSeen, refuse.Offline.Of(c.Name, ever(c.LastSeen))
+		online.Since, online.Refusal = c.LastSeen, c.Absent()
 	}
 	return []check{right, online}
 }

@@ -23,27 +23,19 @@ type look struct {
 }
 
 func newLook(a *Assets, log *slog.Logger) (*look, error) {
-	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "ever": ever, "to": to, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
+	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "to": to, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
 	return &look{log, t}, err
 }
 
-// when is a time as people read it on a list.
+// when is a time as people read it where no script tells it in their own time zone.
 func when(t time.Time) string {
-	return t.Format("2 January 2006, 15:04")
+	return t.UTC().Format("2 January 2006, 15:04 MST")
 }
 
 // A step is where a form leads, and where what it asks for leads in the end.
 type step struct{ To, Next string }
 
 func to(to, next string) step { return step{to, next} }
-
-// ever is when, if ever.
-func ever(t time.Time) string {
-	if t.IsZero() {
-		return "never"
-	}
-	return when(t)
-}
 
 // show writes one page.
 func (l *look) show(w http.ResponseWriter, r *http.Request, status int, page string, data any) {

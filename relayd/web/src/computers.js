@@ -1,23 +1,27 @@
 // The list of computers, kept true without reload by what the relay tells.
+import { when } from "./when.js";
+
 const list = document.getElementById("list");
 const blank = document.getElementById("row").content.firstElementChild;
 const search = document.getElementById("search");
 const none = document.getElementById("none");
-const time = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 // text is what a person reads of the state; the sign before it is the style sheet's.
 function text(c) {
     switch (c.state) {
     case "online": return "Online";
     case "in use": return "In use";
+    case "asleep": return `Asleep, since ${when(c.last_seen)}`;
+    case "rebooting": return "Rebooting…";
     }
-    return c.last_seen ? `Offline, last seen ${time.format(new Date(c.last_seen))}` : "Offline, never seen";
+    const how = { stopped: "its host service was stopped", "shut down": "shut down" }[c.away] ?? "last seen";
+    return c.last_seen ? `Offline, ${how} ${when(c.last_seen)}` : "Offline, last seen never";
 }
 
 function joined(c) {
     const all = c.joined ?? [];
     const what = role => role === "watch" ? "watching" : "in control or about to be";
-    return all.map(j => `${j.account}, ${what(j.role)}, since ${time.format(new Date(j.since))}`).join("; ");
+    return all.map(j => `${j.account}, ${what(j.role)}, since ${when(j.since)}`).join("; ");
 }
 
 function fill(row, c) {

@@ -1,0 +1,1 @@
+var t=new Intl.DateTimeFormat(void 0,{dateStyle:"medium",timeStyle:"short"});function n(e){return t.format(new Date(e))}for(let e of document.querySelectorAll("time[datetime]"))e.textContent=n(e.dateTime),e.title=e.dateTime;export{n as when};

@@ -180,6 +180,9 @@ func TestSecondFactorAtEveryDoor(t *testing.T) {
 		t.Error("the SSH door does not take a key")
 	}
 
+	if _, page, _ := alice.get("/account"); !strings.Contains(page, "ssh from 127.0.0.1") || !strings.Contains(page, "refused: 40055, Wrong code") {
+		t.Errorf("her last sign-ins:\n%s", page)
+	}
 	if _, page, _ := alice.post("/account/recovery", nil); len(recoveryCode.FindAllString(page, -1)) != 10 || strings.Contains(page, recovery[9]) {
 		t.Errorf("new recovery codes:\n%s", page)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -14,13 +15,17 @@ import (
 	"github.com/helmline/helmline/relayd/audit"
 )
 
+// maxLately is how many sign-ins one's page shows.
+const maxLately = 10
+
 // A mine is the page of one's account.
 type mine struct {
 	Account *account.Account
 	Visits  []visited
 	Keys    []account.Key
 	Factors account.Factors
-	Proven  bool // lately enough to change something
+	Lately  []audit.Past // sign-ins, the newest first
+	Proven  bool         // lately enough to change something
 	Problem string
 	Changed bool // the password, just now
 	Welcome bool // the account was made just now
@@ -45,6 +50,11 @@ func (s *Server) mine(w http.ResponseWriter, r *http.Request, status int, p *Per
 	var err error
 	if m.Keys, err = s.People.Keys(r.Context(), p.Account.Email); err == nil {
 		m.Factors, err = s.People.Factors(r.Context(), p.Account)
+	}
+	if err == nil {
+		m.Lately, err = s.Trail.Last(maxLately, func(e audit.Event) bool {
+			return (e.Kind == "signin.ok" || e.Kind == "signin.refused") && strings.EqualFold(e.Account, p.Account.Email)
+		})
 	}
 	if err != nil {
 		s.stored(w, p, err)

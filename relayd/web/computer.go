@@ -19,6 +19,7 @@ import (
 // Trail is the audit log.
 type Trail interface {
 	Write(ctx context.Context, e audit.Event) error
+	Last(most int, want func(audit.Event) bool) ([]audit.Past, error)
 }
 
 // Ways are the other doors, as host:port; a door that is off is empty.

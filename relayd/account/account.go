@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/time/rate"
 
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/relayd/audit"
@@ -56,7 +57,8 @@ type Service struct {
 
 	mu     sync.Mutex // guards what follows
 	revoke []func(accountID int64, why string)
-	fresh  map[int64]fresh // by account
+	fresh  map[int64]fresh         // by account
+	paces  map[int64]*rate.Limiter // of codes; likewise
 }
 
 // Trail is the audit log.
@@ -101,6 +103,7 @@ func newService(ctx context.Context, stateDir string, st *store.Store, trail Tra
 		hasher: newHasher(pepper, c, hashes.Inc),
 		sealer: sealer,
 		fresh:  map[int64]fresh{},
+		paces:  map[int64]*rate.Limiter{},
 		budget: newBudget(pepper, size, failures),
 		trail:  trail,
 		signins: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relayd_signins_total", Help: "Sign-ins by door and result: ok, or the number of the refusal."},

@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/relayd/store"
 )
@@ -24,6 +26,8 @@ const (
 	halfTries     = 5                // wrong codes for one password
 	freshTime     = 15 * time.Minute // from a new secret to its first code
 	maxCode       = 64               // bytes of what is typed as a code
+	codeEvery     = 30 * time.Second // codes of an authenticator for one account, from wherever they come: a guesser with the right
+	codeBurst     = 20               // password and many addresses finds one of a million in years; a right one clears it
 )
 
 // A Half is a sign-in with a right password that the account's second factor has to complete.
@@ -163,6 +167,9 @@ func (s *Service) secondFactor(ctx context.Context, h *Half, code string, src ne
 	if !s.mayTry(h) {
 		return "", refuse.SignIn.Of()
 	}
+	if len(plainCode(code)) == totpDigits && !s.pace(h.account.ID).Allow() {
+		return "", refuse.SlowDown.Of(time.Now().Add(codeEvery).Format("15:04:05 MST"))
+	}
 	t, err := s.budget.admit(ctx, emailKey(h.account.Email), src)
 	if err != nil {
 		return "", err
@@ -178,9 +185,24 @@ func (s *Service) secondFactor(ctx context.Context, h *Half, code string, src ne
 	case err != nil:
 		t.void()
 	default:
+		s.mu.Lock()
+		delete(s.paces, h.account.ID)
+		s.mu.Unlock()
 		err = s.store.SetFailures(ctx, t.won()...)
 	}
 	return how, err
+}
+
+// pace is that of an account's codes.
+func (s *Service) pace(account int64) *rate.Limiter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.paces[account]
+	if l == nil {
+		l = rate.NewLimiter(rate.Every(codeEvery), codeBurst)
+		s.paces[account] = l
+	}
+	return l
 }
 
 // mayTry counts a try.

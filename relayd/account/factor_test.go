@@ -148,7 +148,7 @@ func TestSecondFactorInParallel(t *testing.T) {
 					mu.Lock()
 					in++
 					mu.Unlock()
-				} else if !refuse.WrongFactor.Is(err) && !refuse.Busy.Is(err) {
+				} else if !refuse.WrongFactor.Is(err) && !refuse.Busy.Is(err) && !refuse.SlowDown.Is(err) {
 					t.Errorf("%v", err)
 				}
 			})
@@ -187,6 +187,32 @@ func TestSecondFactorGuesses(t *testing.T) {
 	}
 	if !refuse.SlowDown.Is(err) {
 		t.Errorf("after five wrong codes the source may go on: %v", err)
+	}
+}
+
+// From wherever they come: an account's authenticator takes some codes at once, and then few an hour; recovery codes go on, and a right
+// one clears it.
+func TestSecondFactorGuessesFromEverywhere(t *testing.T) {
+	r := newRelay(t)
+	_, recovery := r.authenticator("alice@example.com")
+	guess := func(code string) error {
+		_, err := r.SecondFactor(t.Context(), r.half("alice@example.com"), code, netip.Addr{}, "web")
+		return err
+	}
+	for n := range codeBurst + 1 {
+		want := refuse.WrongFactor
+		if n == codeBurst {
+			want = refuse.SlowDown
+		}
+		if err := guess("000 000"); !want.Is(err) {
+			t.Errorf("try %d: %v", n, err)
+		}
+	}
+	if err := guess(recovery[0]); err != nil {
+		t.Errorf("a recovery code: %v", err)
+	}
+	if err := guess("000000"); !refuse.WrongFactor.Is(err) {
+		t.Errorf("afterwards: %v", err)
 	}
 }
 

@@ -27,6 +27,7 @@ const (
 	maxPasskeyName = 60 // bytes
 	ceremonyTime   = 3 * time.Minute
 	maxCeremonies  = 4096 // the oldest makes room
+	maxOfSource    = 32   // of them for one address, likewise
 )
 
 // A Passkey is one of an account, as its page shows it. The program that holds it has checked who uses it (user verification), so it
@@ -46,28 +47,42 @@ type ceremonies struct {
 
 type ceremony struct {
 	session *webauthn.SessionData
-	account int64 // who adds a passkey; 0: a sign-in, by whomever
+	account int64      // who adds a passkey; 0: a sign-in, by whomever
+	src     netip.Addr // who asked
 }
 
-func (c *ceremonies) add(s *webauthn.SessionData, account int64) {
+// add keeps one until it is taken. Whoever asks for many pushes out their own.
+func (c *ceremonies) add(s *webauthn.SessionData, account int64, src netip.Addr) {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.live == nil {
 		c.live = map[string]ceremony{}
 	}
-	oldest := ""
+	oldest, own, n := "", "", 0
+	older := func(k, than string) bool {
+		return than == "" || c.live[k].session.Expires.Before(c.live[than].session.Expires)
+	}
 	for k, o := range c.live {
-		if now.After(o.session.Expires) {
+		switch {
+		case now.After(o.session.Expires):
 			delete(c.live, k)
-		} else if oldest == "" || o.session.Expires.Before(c.live[oldest].session.Expires) {
+			continue
+		case older(k, oldest):
 			oldest = k
 		}
+		if o.src == src {
+			if n++; older(k, own) {
+				own = k
+			}
+		}
 	}
-	if len(c.live) >= maxCeremonies {
+	if n >= maxOfSource {
+		delete(c.live, own)
+	} else if len(c.live) >= maxCeremonies {
 		delete(c.live, oldest)
 	}
-	c.live[s.Challenge] = ceremony{s, account}
+	c.live[s.Challenge] = ceremony{s, account, src}
 }
 
 // take gives the one of a challenge, once.
@@ -138,7 +153,7 @@ func (s *Service) Passkeys(ctx context.Context, a *Account) ([]Passkey, error) {
 
 // NewPasskey begins to add one: it gives what the browser's navigator.credentials.create takes, in JSON. relay is the relay's name,
 // host what the browser calls it.
-func (s *Service) NewPasskey(ctx context.Context, a *Account, relay, host string) (any, error) {
+func (s *Service) NewPasskey(ctx context.Context, a *Account, relay, host string, src netip.Addr) (any, error) {
 	rp, err := party(relay, host)
 	if err != nil {
 		return nil, err
@@ -151,7 +166,7 @@ func (s *Service) NewPasskey(ctx context.Context, a *Account, relay, host string
 	if err != nil {
 		return nil, err
 	}
-	s.ceremonies.add(session, a.ID)
+	s.ceremonies.add(session, a.ID, src)
 	return options.Response, nil
 }
 
@@ -207,7 +222,7 @@ func (s *Service) RemovePasskey(ctx context.Context, a *Account, id string) erro
 }
 
 // AskPasskey begins a sign-in: it gives what the browser's navigator.credentials.get takes, in JSON.
-func (s *Service) AskPasskey(relay, host string) (any, error) {
+func (s *Service) AskPasskey(relay, host string, src netip.Addr) (any, error) {
 	rp, err := party(relay, host)
 	if err != nil {
 		return nil, err
@@ -216,7 +231,7 @@ func (s *Service) AskPasskey(relay, host string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.ceremonies.add(session, 0)
+	s.ceremonies.add(session, 0, src)
 	return options.Response, nil
 }
 

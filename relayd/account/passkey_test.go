@@ -9,7 +9,11 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"testing"
+	"time"
+
+	"github.com/go-webauthn/webauthn/webauthn"
 
 	"github.com/helmline/helmline/bridge/refuse"
 )
@@ -121,7 +125,7 @@ func TestPasskey(t *testing.T) {
 	key := newAuthenticator(t)
 	begin := func() any {
 		t.Helper()
-		o, err := r.NewPasskey(t.Context(), alice, relayName, relayHost)
+		o, err := r.NewPasskey(t.Context(), alice, relayName, relayHost, home)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +134,7 @@ func TestPasskey(t *testing.T) {
 	add := func(said []byte) ([]string, error) {
 		return r.AddPasskey(t.Context(), alice, "key", said, relayName, relayHost)
 	}
-	if _, err := r.NewPasskey(t.Context(), alice, relayName, "evil.example:8443"); err == nil {
+	if _, err := r.NewPasskey(t.Context(), alice, relayName, "evil.example:8443", home); err == nil {
 		t.Error("a passkey for another host")
 	}
 	if _, err := r.AddPasskey(t.Context(), bob, "key", key.create(begin()), relayName, relayHost); !refuse.WrongPasskey.Is(err) {
@@ -164,7 +168,7 @@ func TestPasskey(t *testing.T) {
 	}
 	ask := func() any {
 		t.Helper()
-		o, err := r.AskPasskey(relayName, relayHost)
+		o, err := r.AskPasskey(relayName, relayHost, home)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,5 +239,40 @@ func TestPasskey(t *testing.T) {
 	}
 	if err := r.try("alice@example.com", password, home); err != nil {
 		t.Errorf("without passkeys: %v", err)
+	}
+}
+
+// Who asks for many challenges pushes out their own, and nobody else's.
+func TestCeremoniesAreBounded(t *testing.T) {
+	var c ceremonies
+	expires := time.Now().Add(time.Minute)
+	add := func(name string, src netip.Addr) {
+		expires = expires.Add(time.Millisecond)
+		c.add(&webauthn.SessionData{Challenge: name, Expires: expires}, 0, src)
+	}
+	add("alice's", home.Next())
+	for i := range 3 * maxOfSource {
+		add(fmt.Sprint(i), home)
+	}
+	if _, ok := c.take("alice's"); !ok || len(c.live) != maxOfSource {
+		t.Errorf("alice's is gone, or %d are left", len(c.live))
+	}
+	_, old := c.take(fmt.Sprint(2*maxOfSource - 1))
+	_, kept := c.take(fmt.Sprint(2 * maxOfSource))
+	_, again := c.take(fmt.Sprint(2 * maxOfSource))
+	if old || !kept || again {
+		t.Errorf("kept: the one before %v, the oldest that fits %v, once more %v", old, kept, again)
+	}
+	src := home
+	for i := range maxCeremonies + 10 {
+		src = src.Next()
+		add(fmt.Sprint("of many ", i), src)
+	}
+	if len(c.live) != maxCeremonies {
+		t.Errorf("%d live", len(c.live))
+	}
+	c.add(&webauthn.SessionData{Challenge: "late", Expires: time.Now().Add(-time.Second)}, 0, home)
+	if _, ok := c.take("late"); ok {
+		t.Error("an answer too late counts")
 	}
 }

@@ -14,9 +14,10 @@ import (
 
 // What authenticator programs all know: RFC 6238 with SHA-1, 6 digits and 30 s.
 const (
-	totpBytes = 20
-	totpStep  = 30 * time.Second
-	totpSkew  = 1 // steps that a clock may be off, either way
+	totpBytes  = 20
+	totpStep   = 30 * time.Second
+	totpDigits = 6
+	totpSkew   = 1 // steps that a clock may be off, either way
 )
 
 // totpCode is the code of a step: RFC 4226, section 5.3.

@@ -11,7 +11,7 @@ import (
 
 // newPasskey serves POST /account/passkeys/new: what the browser needs to make a passkey.
 func (s *Server) newPasskey(w http.ResponseWriter, r *http.Request, p *Person) {
-	options, err := s.People.NewPasskey(r.Context(), p.Account, s.Name, r.Host)
+	options, err := s.People.NewPasskey(r.Context(), p.Account, s.Name, r.Host, viewer(r))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -52,7 +52,7 @@ func (s *Server) removePasskey(w http.ResponseWriter, r *http.Request, p *Person
 
 // askPasskey serves POST /signin/passkey/ask: what the browser needs to sign in by a passkey, whoever it is.
 func (s *Server) askPasskey(w http.ResponseWriter, r *http.Request) {
-	options, err := s.People.AskPasskey(s.Name, r.Host)
+	options, err := s.People.AskPasskey(s.Name, r.Host, viewer(r))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return

@@ -54,10 +54,10 @@ type People interface {
 	// Trusted is nil in a browser that is not trusted.
 	Trusted(ctx context.Context, h *account.Half, secret string, src netip.Addr, door string) (*account.Account, error)
 	Distrust(ctx context.Context, a *account.Account, name string) error
-	NewPasskey(ctx context.Context, a *account.Account, relay, host string) (any, error)
+	NewPasskey(ctx context.Context, a *account.Account, relay, host string, src netip.Addr) (any, error)
 	AddPasskey(ctx context.Context, a *account.Account, name string, credential []byte, relay, host string) (recovery []string, err error)
 	RemovePasskey(ctx context.Context, a *account.Account, id string) error
-	AskPasskey(relay, host string) (any, error)
+	AskPasskey(relay, host string, src netip.Addr) (any, error)
 	PasskeySignIn(ctx context.Context, credential []byte, relay, host string, src netip.Addr, door string) (*account.Account, error)
 	ResetFactors(ctx context.Context, email string) error
 	Invite(ctx context.Context, email string, admin bool) (code string, expires time.Time, err error)

@@ -1,8 +1,12 @@
 package e2e
 
 import (
+	"fmt"
+	"os"
 	"testing"
 	"time"
+
+	"github.com/helmline/helmline/.ci/rig"
 )
 
 // open signs in and logs in to the computer, in a tab of a browser.
@@ -45,4 +49,110 @@ func TestBrowserComesBack(t *testing.T) {
 		t.Errorf("%d log-ins", n)
 	}
 	b.Do(step{"click": "#leave", "see": "You ended it."})
+}
+
+// oneController checks that of those joined to the computer no more than one has control.
+func (w *World) oneController() {
+	w.T.Helper()
+	sessions, err := w.hostSessions()
+	w.Check(err)
+	n := 0
+	for _, s := range sessions {
+		if s.Control {
+			n++
+		}
+	}
+	if n > 1 {
+		w.T.Errorf("%d of %d sessions are in control", n, len(sessions))
+	}
+}
+
+// Two people and a VNC viewer at one computer: one controls at any moment, and everybody sees who. Control is asked for, kept, handed
+// over, taken by right and given up without another log-in.
+func TestBrowserSharesControl(t *testing.T) {
+	const bob = "bob@example.com"
+	w := NewWorld(t, Options{Time: 150 * time.Second})
+	d := w.Furnish()
+	w.AddAccount(bob, w.Password)
+	_, err := w.Relayd.Do(w.Ctx, "", "host", "share", Computer, bob, "control")
+	w.Check(err)
+	b := w.Chromium(false)
+	b.SignIn("alice", Account, w.Password)
+	b.SignIn("bob", bob, w.Password)
+	do := func(steps ...step) {
+		t.Helper()
+		b.Do(steps...)
+		w.oneController()
+	}
+	do(step{"who": "alice", "go": "/computers", "click": "a.name"}, step{"who": "alice", "code": w.Code, "see": "You control it"})
+	do(step{"who": "bob", "go": "/computers", "click": "a.name"}, step{"who": "bob", "code": w.Code, "see": "40010: Controlled"},
+		step{"who": "bob", "see": Account + " has been in control", "axe": true},
+		step{"who": "bob", "click": "#offer a"}, step{"who": "bob", "code": w.Code, "see": Account + " controls it", "axe": true, "shot": "watches"})
+
+	do(step{"who": "bob", "click": "#take"}, step{"who": "alice", "see": "asks for control", "axe": true, "shot": "asked"},
+		step{"who": "alice", "click": "#keep"}, step{"who": "bob", "see": "40011", "axe": true, "shot": "denied"})
+	do(step{"who": "alice", "type": "alice\n"}, step{"who": "bob", "click": "#told-close"}, step{"who": "bob", "click": "#take"}, step{"who": "alice", "click": "#hand-over"},
+		step{"who": "bob", "see": "You control it"}, step{"who": "alice", "see": bob + " controls it"})
+	do(step{"who": "bob", "type": "bob\n"}, step{"who": "alice", "click": "#force"}, step{"who": "alice", "see": "You control it"},
+		step{"who": "bob", "see": Account + " controls it"}, step{"who": "alice", "type": "by right\n"})
+
+	do(step{"who": "bob", "click": "#force"}, step{"who": "bob", "see": "You control it"})
+	v := w.TigerVNC("/take")
+	v.LogIn()
+	do(step{"who": "bob", "see": Account + " asks for control"}, step{"who": "bob", "click": "#hand-over"}, step{"who": "bob", "see": Account + " controls it"},
+		step{"who": "alice", "see": "Another of your viewers controls it"}, step{"who": "bob", "click": "#people-open"},
+		step{"who": "bob", "see": "You watch, here since", "axe": true, "shot": "people"}, step{"who": "bob", "press": []string{"Escape"}})
+	v.WaitEqual(w.Desk)
+	v.Type("tiger\n")
+	d.WaitTyped("alice\nbob\nby right\ntiger\n")
+	v.Proc.End()
+	do(step{"who": "bob", "see": "Nobody controls it"}, step{"who": "bob", "click": "#take"}, step{"who": "bob", "see": "You control it"},
+		step{"who": "bob", "choose": step{"#keys": "Esc"}}, step{"who": "bob", "click": "#watch"}, step{"who": "alice", "see": "Nobody controls it"})
+	if n := w.logged("viewer logged in"); n != 3 {
+		t.Errorf("%d log-ins, of three viewers", n)
+	}
+}
+
+// A computer opened with the control key or the middle button comes in a tab of its own; two tabs hold two computers, and the end of
+// one leaves the other.
+func TestBrowserTabs(t *testing.T) {
+	const other = "other"
+	w := NewWorld(t, Options{Time: 2 * time.Minute})
+	d := w.Furnish()
+	w.secondHost(other)
+	b := w.Chromium(false)
+	b.SignIn("", Account, w.Password)
+	b.Do(step{"click": "a.name >> text=" + Computer, "how": "ctrl"}, step{"click": "a.name >> text=" + other, "how": "middle"})
+	title := func(computer string) string { return w.Owner.Name + "@" + computer }
+	b.Do(step{"page": 1, "title": Computer}, step{"page": 2, "title": other},
+		step{"page": 1, "code": w.Code, "see": "You control it"}, step{"page": 1, "title": title(Computer)},
+		step{"page": 2, "code": w.Code, "see": "You control it"}, step{"page": 2, "title": title(other)},
+		step{"page": 1, "type": "one\n"}, step{"page": 2, "see": "You control it"}, step{"page": 2, "close": true},
+		step{"page": 1, "type": "two\n"}, step{"see": "Computers"})
+	d.WaitTyped("one\ntwo\n")
+	w.Until("the other session is over", func() (bool, error) {
+		sessions, err := w.Sessions()
+		return len(sessions) == 1, err
+	})
+}
+
+// secondHost starts and enrols another computer, with a desktop of its own and the same access code.
+func (w *World) secondHost(name string) {
+	w.T.Helper()
+	desk, err := w.Set.StartDesktop(w.Ctx, w.Owner, rig.Xvfb, "800x600", w.folder("desktop2", w.Owner), w.file("desktop2.log"))
+	w.Check(err)
+	config := fmt.Sprintf("state_dir = %q\n[display]\nsource = %q\nxauthority = %q\n[login]\naccess_account = %q\n[net]\nuser = %q\n",
+		w.file("hostd2"), desk.Display, desk.Xauthority, w.Owner.Name, w.NetUser.Name)
+	w.Check(os.WriteFile(w.file("hostd2.toml"), []byte(config), 0o644))
+	h := w.Set.Host(binaries, w.file("hostd2.toml"), w.log("hostd2"))
+	h.Network = w.Net.Name("host")
+	_, err = h.Serve(w.Ctx)
+	w.Check(err)
+	w.Check(rig.Enrol(w.Ctx, w.Relayd, h, Account, name))
+	_, err = h.Do(w.Ctx, w.Code+"\n", "code", "set", "--stdin")
+	w.Check(err)
+	w.Until("both computers are online", func() (bool, error) {
+		computers, err := w.Computers()
+		return len(computers) == 2 && computers[0].Online && computers[1].Online, err
+	})
 }

@@ -113,15 +113,23 @@ func (l *LogOn) through() string {
 
 func (l *LogOn) refusal() string {
 	text := explain(l.Refusal)
-	switch {
-	case !l.Until.IsZero() && !refuse.LockedOut.Is(l.Refusal): // which says it itself
-		text += " Locked until " + l.Until.Format("15:04:05") + "."
-	case l.Left == 1:
-		text += " One attempt left before a lock-out."
-	case l.Left == 0 || l.Left == 2:
-		text += fmt.Sprintf(" %d attempts left before a lock-out.", l.Left)
+	if more := Chances(l.Refusal, l.Left, l.Until); more != "" {
+		text += " " + more + "."
 	}
 	return text
+}
+
+// Chances says behind a refused log-in when the lock-out ends, or how many attempts are left once they are few; else it is empty.
+func Chances(r *refuse.Refusal, left int, until time.Time) string {
+	switch {
+	case !until.IsZero() && !refuse.LockedOut.Is(r): // which says it itself
+		return "Locked until " + until.Format("15:04:05")
+	case left == 1:
+		return "One attempt left before a lock-out"
+	case left == 0 || left == 2:
+		return fmt.Sprintf("%d attempts left before a lock-out", left)
+	}
+	return ""
 }
 
 // explain is a refusal for a box: the number and the title, then cause and next step as sentences.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/helmline/helmline/bridge/form"
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/bridge/rfb"
 	"github.com/helmline/helmline/bridge/tunnel"
@@ -301,6 +302,11 @@ func (s *server) logInAs(ctx context.Context, se *session, l ipc.Login) *refuse.
 	}
 	if se.user = in.User; in.Role != 0 {
 		se.role = in.Role
+	}
+	if r := in.Refusal; r != nil {
+		if more := form.Chances(r, in.Left, in.Until); more != "" {
+			r.Remedy += ". " + more
+		}
 	}
 	return in.Refusal
 }

@@ -251,6 +251,11 @@ func (h *fakeHost) message(p []byte) {
 			return
 		}
 		h.pastes = append(h.pastes, string(c.Text))
+	case ipc.TypeYield:
+		if m := decode[ipc.Yield](h, p); m.Session == h.holder {
+			h.holder = 0
+			h.lease()
+		}
 	case ipc.TypeRecorded:
 		h.recorded = append(h.recorded, decode[ipc.Recorded](h, p))
 	case ipc.TypeOnline:

@@ -145,10 +145,7 @@ func (s *server) tell(number uint32, away bool, f func(*news)) {
 		se.view.hide()
 	}
 	se.mu.Unlock()
-	select {
-	case se.note <- struct{}{}:
-	default:
-	}
+	se.nudge()
 }
 
 // copied hands a text of the desktop to the session in control.

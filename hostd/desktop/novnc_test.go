@@ -37,7 +37,7 @@ func TestNoVNC(t *testing.T) {
 		{"password", s, "zoë", "pass word", "connected desk7\nconnected zoë@desk7\npixel 192,255,238\n"},
 		{"access code", s, "", "12345678", "connected desk7\nconnected alice@desk7\npixel 192,255,238\n"},
 		{"the code where only that works", codeOnly, "", "12345678", "connected desk7\nconnected alice@desk7\npixel 192,255,238\n"},
-		{"wrong password", s, "alice", "wrong", "refused " + refuse.WrongLogin.Of().Error() + "\n"},
+		{"wrong password", s, "alice", "wrong", "refused " + refuse.WrongLogin.Text() + ". 2 attempts left before a lock-out\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			out, told := runNoVNC(t, tt.server, tt.user, tt.password, "login.mjs")

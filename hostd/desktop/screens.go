@@ -19,10 +19,7 @@ func (s *server) relaid(number uint32) {
 	}
 	s.mu.Unlock()
 	for _, se := range all {
-		select {
-		case se.note <- struct{}{}:
-		default:
-		}
+		se.nudge()
 	}
 }
 

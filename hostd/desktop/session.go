@@ -234,7 +234,11 @@ type shown struct {
 
 // publish gives the viewer and the reader what there is to see.
 func (s *session) publish() {
-	now := shown{pages: [...]*form.Page{s.question, s.offer, s.notice, s.page}, edits: s.edits}
+	question, offer, notice := s.question, s.offer, s.notice
+	if s.talk.listens() { // the page shows these in its own way
+		question, offer, notice = nil, nil, nil
+	}
+	now := shown{pages: [...]*form.Page{question, offer, notice, s.page}, edits: s.edits}
 	if s.state == shows {
 		now.desk, now.owner, now.title = s.desk, s.control, s.title()
 	}
@@ -257,9 +261,9 @@ func (s *session) publish() {
 	switch {
 	case s.page != nil:
 		s.prompt.Store(&prompt{page: sc.pages[len(sc.pages)-1], form: true})
-	case s.question != nil:
+	case question != nil:
 		s.prompt.Store(&prompt{page: sc.pages[0], from: s.heeds})
-	case s.offer != nil:
+	case offer != nil:
 		s.prompt.Store(&prompt{page: sc.pages[0], mute: true})
 	default:
 		s.prompt.Store(nil)

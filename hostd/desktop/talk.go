@@ -102,6 +102,13 @@ func (t *talk) take() bool {
 	return !was
 }
 
+// listens says whether there is a page.
+func (t *talk) listens() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.taken
+}
+
 func (t *talk) leave() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -116,10 +123,12 @@ func (s *server) talk(ctx context.Context, conn net.Conn, h tunnel.Header) {
 		return
 	}
 	t := se.talk
+	defer se.nudge()
 	defer t.leave()
 	if s.reply(conn, nil) != nil {
 		return
 	}
+	se.nudge()
 	ctx, cancel := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -154,6 +163,14 @@ func (s *server) talk(ctx context.Context, conn net.Conn, h tunnel.Header) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// nudge has run look at what there is to show.
+func (s *session) nudge() {
+	select {
+	case s.note <- struct{}{}:
+	default:
 	}
 }
 

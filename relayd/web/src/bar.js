@@ -12,6 +12,7 @@ export class Bar {
     constructor(element, { leave, want }) {
         this.rfb = null;
         this.left = false; // the person has ended it
+        this.controlled = false; // they had control at some time
         this.state = null; // what the computer has last said; null: nothing yet
         const on = (id, event, f) => $(id).addEventListener(event, f);
         on("size", "change", () => this.size());
@@ -41,7 +42,7 @@ export class Bar {
             this.left = true;
             leave();
         });
-        for (const [id, event] of Object.entries({ size: "change", quality: "change", keys: "change", monitor: "change", full: "click", take: "click", watch: "click" })) {
+        for (const [id, event] of Object.entries({ size: "change", quality: "change", keys: "change", monitor: "change", full: "click", take: "click", force: "click", watch: "click" })) {
             on(id, event, () => this.rfb.focus());
         }
         for (const [name, group] of combinations()) {
@@ -124,6 +125,8 @@ export class Bar {
         $("take").textContent = s?.holder && s.holder !== me ? "Ask for control" : "Take control";
         $("force").hidden = !s?.shows || control || !s.force || !s.holder || s.holder === me;
         $("recorded").hidden = !s?.recorded;
+        $("greeter").hidden = !s?.greeter;
+        this.controlled ||= Boolean(s?.control);
         $("monitors").hidden = !(s?.screens > 1);
         if (s?.screens > 1 && $("monitor").options.length !== s.screens + 1) {
             $("monitor").replaceChildren(new Option("all", 0), ...Array.from({ length: s.screens }, (_, n) => new Option(n + 1, n + 1)));

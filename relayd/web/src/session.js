@@ -281,7 +281,8 @@ function end(since, refusal) {
     const parts = [[Math.floor(s / 3600), "h"], [Math.floor(s / 60) % 60, "min"], [s % 60, "s"]];
     $("duration").textContent = parts.filter(([n, unit]) => n || unit === "s").map(p => p.join(" ")).join(" ");
     $("reason").textContent = refusal ? new Refused(refusal).message : bar.left ? "You ended it." : "The connection ended.";
-    bar.left = false;
+    $("unlocked").hidden = !bar.controlled || bar.state?.greeter;
+    bar.left = bar.controlled = false;
 }
 
 const bar = new Bar($("bar"), {

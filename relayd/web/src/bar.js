@@ -57,7 +57,7 @@ export class Bar {
             if (!e.ctrlKey || !e.altKey || !e.shiftKey || e.code !== "KeyB" || $("desk").hidden) return;
             e.preventDefault();
             e.stopImmediatePropagation();
-            element.querySelector("select, button").focus();
+            [...element.querySelectorAll("select, button")].find(e => e.checkVisibility()).focus();
         }, true);
     }
 

@@ -28,6 +28,7 @@
 //	{"look": NAME}                  so in light on a desk and in dark on a phone, where nothing stands out to the side; with screenshots
 //	{"shot": NAME}                  keeps a screenshot
 //	{"close": true}                 closes the tab
+//	{"leave": true}                 takes every tab of everybody away from the site
 //
 // It ends with its standard input.
 import { appendFileSync, writeSync } from "node:fs";
@@ -43,13 +44,13 @@ const browser = await chromium.launch({
 });
 const wide = { width: plan.width ?? 1200, height: 900 };
 const phone = { width: 360, height: 740 };
-let faults = [];
+let faults = [], failures = 0;
 const people = new Map(); // their tabs, by name
 
 async function person(name) {
     if (!people.has(name)) {
         const context = await browser.newContext({ colorScheme: plan.dark ? "dark" : "light", viewport: wide });
-        context.setDefaultTimeout(plan.patience ?? 60000);
+        context.setDefaultTimeout(plan.patience ?? 30000);
         await context.addInitScript({ path: new URL("node_modules/axe-core/axe.min.js", import.meta.url).pathname });
         // A session's steps are gone before a test can look; so they are noted.
         await context.addInitScript(() => {
@@ -190,6 +191,7 @@ async function step(s) {
     if (s.look) await look(page, s.look);
     if (s.shot) await page.screenshot({ path: join(plan.shots, s.shot + ".png") });
     if (s.close) await page.close();
+    if (s.leave) for (const p of people.values()) for (const other of p.pages) if (!other.isClosed()) await other.goto("about:blank");
     return value;
 }
 
@@ -202,7 +204,7 @@ for await (const line of lines) {
             if (value !== undefined) values.push(value);
         } catch (e) {
             const page = await tab(s);
-            await page.screenshot({ path: join(plan.shots, "failed.png") }).catch(() => {});
+            await page.screenshot({ path: join(plan.shots, `failed-${++failures}.png`) }).catch(() => {});
             failed = `step ${n}, ${JSON.stringify(s)}: ${e.message}\n${page.url()}\n${await page.innerText("body").catch(() => "")}`;
             break;
         }

@@ -24,7 +24,8 @@ type Chromium struct {
 	proc   *rig.Process
 	orders io.WriteCloser
 	told   *bufio.Reader
-	dir    string // screenshots, and what has gone through WebSockets
+	pipe   *os.File // told reads it
+	dir    string   // screenshots, and what has gone through WebSockets
 }
 
 // Chromium starts the viewer's browser. With record it keeps what goes through WebSockets. The test's end takes it away, and puts
@@ -43,7 +44,7 @@ func (w *World) Chromium(record bool) *Chromium {
 	w.Check(err)
 	told, out, err := os.Pipe()
 	w.Check(err)
-	b := &Chromium{w: w, orders: orders, told: bufio.NewReader(told), dir: w.folder("shots", w.Viewer)}
+	b := &Chromium{w: w, orders: orders, told: bufio.NewReader(told), pipe: told, dir: w.folder("shots", w.Viewer)}
 	b.proc, err = w.Set.Start(w.Ctx, rig.Program{
 		Args: []string{"node", program}, User: w.Viewer, Network: w.Net.Name("viewer"), Dir: w.Viewer.Home, Stdin: in, Files: []*os.File{out}, Log: w.log("browser"),
 	})
@@ -82,6 +83,8 @@ func (b *Chromium) send(v any) {
 func (b *Chromium) Do(steps ...step) []any {
 	b.w.T.Helper()
 	b.send(steps)
+	deadline, _ := b.w.Ctx.Deadline()
+	b.w.Check(b.pipe.SetReadDeadline(deadline))
 	line, err := b.told.ReadBytes('\n')
 	if err != nil {
 		b.w.T.Fatalf("the browser: %v\n%s", err, rig.Tail(b.w.log("browser"), 20))

@@ -15,6 +15,12 @@
 //		d.WaitTyped("hello\n")
 //	}
 //
+// A browser takes steps, which .ci/browser/drive.mjs lists, for any number of people and tabs:
+//
+//	b := w.Chromium(false)
+//	b.SignIn("", Account, w.Password)
+//	b.Do(step{"click": "a.name"}, step{"code": w.Code, "see": "Full screen", "look": "session"})
+//
 // # The parties
 //
 //	viewer 10.78.1.2 ── 10.78.1.1 relay 10.78.2.1 ── 10.78.2.2 host
@@ -25,7 +31,8 @@
 //
 // # When a test fails
 //
-// Logs of every program and pictures of every screen are kept in .ci/artefacts/NAME-OF-THE-TEST.
+// Logs of every program and pictures of every screen are kept in .ci/artefacts/NAME-OF-THE-TEST. Pictures of pages are in
+// .ci/artefacts/shots/NAME-OF-THE-TEST, also when it passes.
 //
 // # Rules
 //

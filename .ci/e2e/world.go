@@ -40,6 +40,7 @@ type Options struct {
 	Login  string        // more of its section [login]
 	Seat   string        // display that hostd shows instead of Desk, as in ":90"; it need not be there yet. "virtual": one that hostd makes
 	Turbo  bool          // hostd is one with libjpeg-turbo, as in packages
+	Empty  bool          // no account yet, and no computer: hostd runs and has not been enrolled
 	Time   time.Duration // for the whole test; 0 is three minutes
 }
 
@@ -100,6 +101,9 @@ func NewWorld(t *testing.T, o Options) *World {
 	w.startDesktop(o)
 	w.startRelay(o)
 	w.startHost(o)
+	if o.Empty {
+		return w
+	}
 	w.HostCA = w.file("host-ca.pem")
 	w.Until("the computer has a certificate", func() (bool, error) {
 		err := rig.CopyFile(filepath.Join(w.Dir, "hostd-net", "cert.pem"), w.HostCA, 0o644)
@@ -161,7 +165,9 @@ listen = ":%s"
 	w.Relayd = w.Set.Relay(binaries, w.file("relayd.toml"), w.log("relayd"))
 	w.Relayd.User, w.Relayd.Network = w.RelayUser, w.Net.Name("relay")
 	w.RestartRelay()
-	w.AddAccount(Account, w.Password)
+	if !o.Empty {
+		w.AddAccount(Account, w.Password)
+	}
 	w.CA = w.file("ca.pem")
 	w.Check(rig.CopyFile(filepath.Join(w.file("relayd"), "tls.pem"), w.CA, 0o644))
 }
@@ -203,6 +209,9 @@ user = %q
 	w.Hostd = w.Set.Host(from, w.file("hostd.toml"), w.log("hostd"))
 	w.Hostd.Network = w.Net.Name("host")
 	w.RestartHost()
+	if o.Empty {
+		return
+	}
 	w.Check(rig.Enrol(w.Ctx, w.Relayd, w.Hostd, Account, Computer))
 	_, err := w.Hostd.Do(w.Ctx, w.Code+"\n", "code", "set", "--stdin")
 	w.Check(err)
@@ -244,6 +253,16 @@ func (w *World) Check(err error) {
 		w.T.Helper()
 		w.T.Fatal(err)
 	}
+}
+
+// Run is a part of the test that has a name.
+func (w *World) Run(name string, f func()) {
+	outer := w.T
+	outer.Run(name, func(t *testing.T) {
+		w.T = t
+		defer func() { w.T = outer }()
+		f()
+	})
 }
 
 func (w *World) file(name string) string { return filepath.Join(w.Dir, name) }

@@ -78,6 +78,10 @@ var (
 	WrongFactor  = add(40055, "Wrong code", "the code is wrong, or it was used already", "wait for the next one, or use a recovery code")
 	WrongPasskey = add(40056, "Passkey not accepted", "the relay does not know this passkey, or the answer came too late", "try again, or sign in with the password")
 
+	// Pages of the relay.
+	NotYours = add(40061, "Not yours", "only %s, whose it is, may do that", "ask them") // owner
+	NoPage   = add(40060, "Not found", "there is nothing at this address, or nothing for you", "go back to the list of your computers")
+
 	// The screen.
 	NoScreen    = add(40040, "No screen", "%s has no screen to show: %s", "at the computer: \"hostd doctor\"")                                              // computer, cause
 	NotOffered  = add(40041, "Security type", "the viewer does not support %s", "use TigerVNC, Remmina or gvncviewer, or a one-time code at the code port") // types

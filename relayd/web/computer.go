@@ -20,6 +20,8 @@ import (
 type Trail interface {
 	Write(ctx context.Context, e audit.Event) error
 	Last(most int, want func(audit.Event) bool) ([]audit.Past, error)
+	Read(ctx context.Context, f audit.Filter, each func(audit.Entry) error) error
+	Newest(ctx context.Context, f audit.Filter, max int) ([]audit.Entry, error)
 }
 
 // Ways are the other doors, as host:port; a door that is off is empty.
@@ -59,7 +61,7 @@ func (s *Server) asked(w http.ResponseWriter, r *http.Request) (*Person, *regist
 	c, err := s.Computers.Find(r.Context(), p.Account, r.PathValue("computer"))
 	switch {
 	case refuse.NoComputer.Is(err), refuse.NameComputer.Is(err):
-		http.Error(w, refuse.NoComputer.Text(), http.StatusNotFound)
+		s.look.refuse(w, r, http.StatusNotFound, refuse.NoComputer.Of())
 	case err != nil:
 		s.stored(w, p, err)
 	}
@@ -71,7 +73,7 @@ func (s *Server) owned(w http.ResponseWriter, r *http.Request) (*Person, *regist
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	p, c, ok := s.asked(w, r)
 	if ok && c.Owner != p.Account.Email {
-		http.Error(w, "only "+c.Owner+", whose computer it is, may do that", http.StatusForbidden)
+		s.look.refuse(w, r, http.StatusForbidden, refuse.NotYours.Of(c.Owner))
 		return nil, nil, false
 	}
 	return p, c, ok

@@ -10,6 +10,7 @@ import (
 
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/relayd/account"
+	"github.com/helmline/helmline/relayd/admin"
 	"github.com/helmline/helmline/relayd/broker"
 	"github.com/helmline/helmline/relayd/registry"
 )
@@ -18,6 +19,8 @@ import (
 type Sessions interface {
 	// With are the sessions with each computer, by its UUID, oldest first.
 	With() map[string][]broker.Joined
+	List() []admin.SessionInfo
+	End(id string) error
 }
 
 // A listed computer is one as its page and the API show it.
@@ -84,7 +87,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, p *Person) {
 // stored tells that the store has failed.
 func (s *Server) stored(w http.ResponseWriter, p *Person, err error) {
 	s.Log.Error("page not made", "viewer", p.Account.Email, "err", err)
-	http.Error(w, refuse.StorageOut.Text(), http.StatusServiceUnavailable)
+	s.look.refuse(w, nil, http.StatusServiceUnavailable, refuse.StorageOut.Of())
 }
 
 // apiList serves GET /api/hosts.

@@ -31,6 +31,7 @@ type Desks interface {
 // Computers knows who may use which computer.
 type Computers interface {
 	Find(ctx context.Context, acct *account.Account, name string) (*registry.Computer, error)
+	List(ctx context.Context) ([]registry.Computer, error)
 	ForAccount(ctx context.Context, acct *account.Account) ([]registry.Computer, error)
 
 	Invite(ctx context.Context, owner, name string) (id, secret string, expires time.Time, err error)
@@ -88,11 +89,11 @@ func (d *Desk) Page(w http.ResponseWriter, r *http.Request) {
 	c, err := d.Computers.Find(r.Context(), p.Account, r.PathValue("computer"))
 	switch {
 	case refuse.NoComputer.Is(err) || refuse.NameComputer.Is(err) || err == nil && !ok:
-		http.Error(w, refuse.NoComputer.Text(), http.StatusNotFound)
+		d.Look.refuse(w, r, http.StatusNotFound, refuse.NoComputer.Of())
 		return
 	case err != nil:
 		d.Log.Error("computer not looked up", "viewer", p.Account.Email, "err", err)
-		http.Error(w, refuse.StorageOut.Text(), http.StatusServiceUnavailable)
+		d.Look.refuse(w, r, http.StatusServiceUnavailable, refuse.StorageOut.Of())
 		return
 	}
 	// The page sees itself when a computer offers nothing that a browser can do.

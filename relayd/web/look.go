@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/helmline/helmline/bridge/refuse"
 )
 
 //go:embed pages
@@ -48,6 +50,11 @@ func (l *look) show(w http.ResponseWriter, r *http.Request, status int, page str
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes()) // whoever does not read it has left
+}
+
+// refuse writes a page that says why there is no other.
+func (l *look) refuse(w http.ResponseWriter, r *http.Request, status int, why *refuse.Refusal) {
+	l.show(w, r, status, "refused.html", why)
 }
 
 // guarded gives every answer the headers that keep pages apart from other sites, and bounds what is read of any request.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/bridge/tunnel"
 	"github.com/helmline/helmline/relayd/account"
 	"github.com/helmline/helmline/relayd/turnstile"
@@ -37,6 +38,11 @@ type People interface {
 	Knows(ctx context.Context, a *account.Account, password []byte, src netip.Addr, door string) error
 	// Holds is refuse.SignIn when what the account was signed in by does not hold any more.
 	Holds(ctx context.Context, a *account.Account) error
+	List(ctx context.Context) ([]account.Account, error)
+	Disable(ctx context.Context, email string) error
+	Enable(ctx context.Context, email string) error
+	Blocks() []account.Block
+	Unblock(ctx context.Context, source netip.Prefix) error
 	OnRevoke(f func(accountID int64, why string))
 	// Again is an account that was signed in before a restart.
 	Again(ctx context.Context, id, generation int64) (*account.Account, error)
@@ -74,6 +80,7 @@ type Server struct {
 	halves  halves
 	watches slots // pages that are told what changes
 	paces   paces // of changes
+	reads   slots // of the audit log
 	http    *http.Server
 }
 
@@ -112,6 +119,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /assets/", assets)
 	mux.Handle("GET /{$}", http.RedirectHandler(home, http.StatusSeeOther))
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+		s.look.refuse(w, r, http.StatusNotFound, refuse.NoPage.Of())
+	})
 	mux.HandleFunc("GET /signin", s.askEmail)
 	mux.HandleFunc("POST /signin", s.askPassword)
 	mux.HandleFunc("POST /signin/password", s.signIn)
@@ -126,6 +136,20 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("POST /admin/invite", s.forAdmin(s.invitePerson))
 	mux.HandleFunc("POST /admin/accounts/password", s.forAdmin(s.resetPassword))
 	mux.HandleFunc("POST /admin/accounts/factor", s.forAdmin(s.resetFactor))
+	mux.HandleFunc("GET /admin/accounts", s.office("accounts.html"))
+	mux.HandleFunc("POST /admin/accounts/disable", s.decide("accounts.html", "/admin/accounts", s.switchAccount("account.disable", s.People.Disable)))
+	mux.HandleFunc("POST /admin/accounts/enable", s.decide("accounts.html", "/admin/accounts", s.switchAccount("account.enable", s.People.Enable)))
+	mux.HandleFunc("GET /admin/computers", s.office("everything.html"))
+	mux.HandleFunc("GET /admin/sessions", s.office("sessions.html"))
+	mux.HandleFunc("POST /admin/sessions/end", s.decide("sessions.html", "/admin/sessions", s.endSession))
+	mux.HandleFunc("GET /admin/blocks", s.office("blocks.html"))
+	mux.HandleFunc("POST /admin/blocks/remove", s.decide("blocks.html", "/admin/blocks", s.unblock))
+	mux.HandleFunc("GET /admin/audit", s.office("audit.html"))
+	mux.HandleFunc("GET /api/admin/accounts", s.apiAdmin(s.apiAccounts))
+	mux.HandleFunc("GET /api/admin/hosts", s.apiAdmin(s.apiComputers))
+	mux.HandleFunc("GET /api/admin/sessions", s.apiAdmin(s.apiSessions))
+	mux.HandleFunc("GET /api/admin/blocks", s.apiAdmin(s.apiBlocks))
+	mux.HandleFunc("GET /api/admin/audit", s.apiAdmin(s.apiAudit))
 	mux.HandleFunc("GET /computers", s.forPerson(s.list))
 	mux.HandleFunc("GET /computers/add", s.forPerson(s.askName))
 	mux.HandleFunc("POST /computers/add", s.forPerson(s.invite))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/helmline/helmline/bridge/refuse"
@@ -71,15 +73,25 @@ func (s *Server) refuseWelcome(w http.ResponseWriter, r *http.Request, v welcome
 func (s *Server) forAdmin(serve func(w http.ResponseWriter, r *http.Request, p *Person)) http.HandlerFunc {
 	return s.forPerson(func(w http.ResponseWriter, r *http.Request, p *Person) {
 		if !p.Account.Admin {
-			http.NotFound(w, r)
+			s.look.refuse(w, r, http.StatusNotFound, refuse.NoPage.Of())
 			return
 		}
 		if r.Method != http.MethodGet && !p.proven() {
-			http.Redirect(w, r, "/account/confirm?next=%2Fadmin%2Finvite", http.StatusSeeOther)
+			http.Redirect(w, r, "/account/confirm?next="+url.QueryEscape(officeOf(r.URL.Path)), http.StatusSeeOther)
 			return
 		}
 		serve(w, r, p)
 	})
+}
+
+// officeOf is the administrators' page that a form is on.
+func officeOf(form string) string {
+	for _, page := range []string{"/admin/accounts", "/admin/sessions", "/admin/blocks"} {
+		if strings.HasPrefix(form, page) {
+			return page
+		}
+	}
+	return "/admin/invite"
 }
 
 // A given is the page that gives an administrator a code for a person, or says what was done.

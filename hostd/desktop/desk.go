@@ -38,7 +38,8 @@ type desk struct {
 
 	recent  [2]frame.Region // what has changed since the last beat of settle, and between that and the one before
 	settle  *time.Timer
-	running bool // settle runs
+	running bool              // settle runs
+	rects   []image.Rectangle // scratch memory
 }
 
 func newDesk(number uint32, c *cache) *desk {
@@ -219,7 +220,8 @@ func (d *desk) rested(r *frame.Region, at image.Point) {
 			r.Without(&d.recent[i])
 			continue
 		}
-		for _, rect := range d.recent[i].AppendRects(nil) { // a client that cannot change its size, or sees one screen
+		d.rects = d.recent[i].AppendRects(d.rects[:0])
+		for _, rect := range d.rects { // a client that cannot change its size, or sees one screen
 			r.Sub(rect.Sub(at))
 		}
 	}

@@ -71,8 +71,9 @@ type viewer struct {
 	full      bool            // of them, one was not incremental
 	dirty     frame.Region    // what the client's picture lacks
 	copies    []frame.Copy    // and what it can get by copying before, in order; see copies.go
-	spare     frame.Region    // scratch memory
-	from      *picture        // the latest that damage came from; nil: none since the scene has changed
+	spare     frame.Region    // scratch memory, as is rects
+	rects     []image.Rectangle
+	from      *picture // the latest that damage came from; nil: none since the scene has changed
 	scene     *scene
 	anew      bool // the client has to be told cursor and name again
 	map8      bool // the client has to be sent the colour map
@@ -167,7 +168,8 @@ func (v *viewer) add(change *frame.Region) {
 		v.dirty.Union(change)
 		return
 	}
-	for _, r := range change.AppendRects(nil) {
+	v.rects = change.AppendRects(v.rects[:0])
+	for _, r := range v.rects {
 		v.dirty.Add(r.Sub(v.crop.Min))
 	}
 }

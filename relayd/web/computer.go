@@ -38,6 +38,7 @@ type view struct {
 	Checks   []check
 	Shares   []registry.Share // for the owner
 	Ways     Ways
+	Lines    lines
 	Code     string    // a one-time code, just made
 	Watch    bool      // it is only for watching
 	Until    time.Time // of the code
@@ -82,7 +83,7 @@ func (s *Server) owned(w http.ResponseWriter, r *http.Request) (*Person, *regist
 // view shows a computer's page; of v only what is new is set.
 func (s *Server) view(w http.ResponseWriter, r *http.Request, status int, p *Person, c *registry.Computer, v view) {
 	v.Account, v.Own, v.Ways = p.Account, c.Owner == p.Account.Email, s.Ways
-	v.Checks = checks(c)
+	v.Checks, v.Lines = checks(c), linesOf(s.Ways, p.Account.Email, c.Name, c.Right < registry.RightControl)
 	v.Computer = show(*c, s.Sessions.With()[c.ID])
 	if v.Own {
 		var err error

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A schema is as much of JSON Schema as openapi.json uses.
+type schema struct {
+	Ref        string `json:"$ref"`
+	Type       string
+	Enum       []string
+	Properties map[string]*schema
+	Items      *schema
+}
+
+// An operation is what one method of a path does.
+type operation struct {
+	Security  *[]any
+	Responses map[string]struct {
+		Content map[string]struct{ Schema *schema }
+	}
+}
+
+// An openAPI is the description of the API.
+type openAPI struct {
+	Paths      map[string]map[string]operation
+	Components struct{ Schemas map[string]*schema }
+}
+
+// valid says what of v is not as s has it; at is where it stands.
+func (a *openAPI) valid(s *schema, v any, at string) (wrong []string) {
+	if s.Ref != "" {
+		s = a.Components.Schemas[strings.TrimPrefix(s.Ref, "#/components/schemas/")]
+	}
+	if s == nil {
+		return []string{at + " has a schema that there is not"}
+	}
+	kind := ""
+	switch v := v.(type) {
+	case string:
+		kind = "string"
+		if s.Enum != nil && !slices.Contains(s.Enum, v) {
+			wrong = append(wrong, fmt.Sprintf("%s is %q, none of %q", at, v, s.Enum))
+		}
+	case bool:
+		kind = "boolean"
+	case float64:
+		kind = "integer"
+	case []any:
+		kind = "array"
+		for i, e := range v {
+			wrong = append(wrong, a.valid(s.Items, e, fmt.Sprintf("%s[%d]", at, i))...)
+		}
+	case map[string]any:
+		kind = "object"
+		for k, e := range v {
+			if s.Properties[k] == nil {
+				wrong = append(wrong, at+"."+k+" is not described")
+				continue
+			}
+			wrong = append(wrong, a.valid(s.Properties[k], e, at+"."+k)...)
+		}
+	}
+	if s.Enum == nil && kind != s.Type {
+		wrong = append(wrong, fmt.Sprintf("%s is %T, no %s", at, v, s.Type))
+	}
+	return wrong
+}
+
+// The description of the API names the paths that there are, and what they answer is as it says.
+func TestWebAPIDescription(t *testing.T) {
+	r := startRelay(t)
+	r.administrator("alice@example.com")
+	r.account("bob@example.com")
+	desk := r.computer("alice@example.com", "desk7", echo)
+	nobody, alice, bob := r.browser(), r.browser(), r.browser()
+	var api openAPI
+	_, body, _ := nobody.get("/api/openapi.json")
+	if err := json.Unmarshal([]byte(body), &api); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range webRoutes(t) {
+		if _, there := api.Paths[p.path][strings.ToLower(p.method)]; !there && strings.HasPrefix(p.path, "/api/") {
+			t.Errorf("%s %s is not described", p.method, p.path)
+		}
+	}
+	check := func(b *browser, path string, want int) {
+		t.Helper()
+		op := api.Paths[path]["get"]
+		res, body := b.try("GET", strings.ReplaceAll(path, "{computer}", "desk7"), nil)
+		kind, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
+		said, ok := op.Responses[fmt.Sprint(res.StatusCode)]
+		if res.StatusCode != want || !ok {
+			t.Errorf("%s: %d %s", path, res.StatusCode, body)
+			return
+		}
+		of := said.Content[kind].Schema
+		if want != http.StatusOK {
+			of, kind = api.Components.Schemas["Refusal"], "application/json"
+		}
+		if of == nil {
+			return
+		}
+		for line := range strings.Lines(body) {
+			var v any
+			if err := json.Unmarshal([]byte(line), &v); err != nil {
+				t.Errorf("%s: %v in %s", path, err, line)
+				return
+			}
+			for _, wrong := range api.valid(of, v, path) {
+				t.Error(wrong)
+			}
+		}
+	}
+	alice.signIn("alice@example.com", password, "")
+	bob.signIn("bob@example.com", password, "")
+	if _, no := alice.reach("desk7", "control"); no != nil {
+		t.Fatal(no)
+	}
+	all := func() {
+		for path, ops := range api.Paths {
+			if len(ops) != 1 || !slices.Contains(webRoutes(t), route{"GET", path}) {
+				t.Errorf("there is no %v %s", ops, path)
+			}
+			check(alice, path, http.StatusOK)
+		}
+	}
+	all()
+	desk.Close()
+	within(t, r.log.seen("computer offline"), "computer going offline")
+	for range 7 {
+		nobody.signIn("nobody@example.com", "wrong password", "")
+	}
+	all()
+	for path, ops := range api.Paths {
+		if ops["get"].Security == nil {
+			check(nobody, path, http.StatusUnauthorized)
+		}
+		if strings.Contains(path, "/admin/") || strings.Contains(path, "{computer}") {
+			check(bob, path, http.StatusNotFound)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,7 +34,10 @@ func takeTheHelm(w *World, d *Furniture, v *Viewer, text string) {
 
 func TestTigerVNC(t *testing.T) {
 	w := NewWorld(t, Options{})
-	takeTheHelm(w, w.Furnish(), w.TigerVNC(""), "helm ÄΩ€中")
+	v := w.TigerVNC("")
+	takeTheHelm(w, w.Furnish(), v, "helm ÄΩ€中")
+	long := strings.Repeat("0123456789abcdé\n", 200<<10/17)
+	v.swapTexts(clipboard{"clipboard", "UTF8_STRING"}, "plain", "ÄΩ€中😀\nsecond line\n", long)
 }
 
 // hostd as packages have it: a program with cgo, which gets rid of its privileges in another way.
@@ -59,10 +63,14 @@ func TestRemmina(t *testing.T) {
 		v.Type(text)
 		d.WaitTyped(typed)
 		v.WaitEqual(w.Desk)
+		if quality == 2 {
+			v.swapTexts(clipboard{"clipboard", "UTF8_STRING"}, "plain", latinText)
+		}
 		v.Proc.End()
 	}
 }
 
+// gvncviewer has no clipboard.
 func TestGVncViewer(t *testing.T) {
 	w := NewWorld(t, Options{})
 	takeTheHelm(w, w.Furnish(), w.GVncViewer(), "helm ÄΩ€中")
@@ -72,12 +80,16 @@ func TestGVncViewer(t *testing.T) {
 
 func TestXTightVNC(t *testing.T) {
 	w := NewWorld(t, Options{})
-	takeTheHelm(w, w.Furnish(), w.XTightVNC(), "helm Ä€")
+	v := w.XTightVNC()
+	takeTheHelm(w, w.Furnish(), v, "helm Ä€")
+	v.swapTexts(clipboard{"primary", "STRING"}, "plain", latinText)
 }
 
 func TestSSVNC(t *testing.T) {
 	w := NewWorld(t, Options{})
-	takeTheHelm(w, w.Furnish(), w.SSVNC(), "helm Ä€")
+	v := w.SSVNC()
+	takeTheHelm(w, w.Furnish(), v, "helm Ä€")
+	v.swapTexts(clipboard{"primary", "STRING"}, "plain", latinText)
 }
 
 // vncsnapshot speaks RFB 3.3, cannot type, and takes one picture: that of the form.

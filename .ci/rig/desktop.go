@@ -49,8 +49,8 @@ func (s *Set) StartDesktop(ctx context.Context, u *User, server, size, dir, log 
 	}
 	var last error
 	for n, failed := firstDisplay, 0; n < firstDisplay+800 && failed < 5 && ctx.Err() == nil; n++ {
-		if _, err := os.Lstat(fmt.Sprintf("/tmp/.X%d-lock", n)); err == nil {
-			continue
+		if taken(fmt.Sprintf("/tmp/.X%d-lock", n)) || taken(fmt.Sprintf("/tmp/.X11-unix/X%d", n)) {
+			continue // or it was, by a server of another user that was killed
 		}
 		d, err := s.startX(ctx, u, n, server, size, dir, log)
 		if err == nil {
@@ -60,6 +60,11 @@ func (s *Set) StartDesktop(ctx context.Context, u *User, server, size, dir, log 
 		failed++
 	}
 	return nil, fmt.Errorf("no X server: %w", last)
+}
+
+func taken(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 func (s *Set) startX(ctx context.Context, u *User, number int, server, size, dir, log string) (*Desktop, error) {

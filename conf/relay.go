@@ -24,7 +24,7 @@ type Port struct {
 // RFBCode is the door for viewers without user names.
 type RFBCode struct {
 	Listen           string `toml:"listen"`             // VeNCrypt X509Vnc: the code travels inside TLS
-	ClearListen      string `toml:"clear_listen"`       // the same, or VncAuth without TLS; loopback, or see AllowClearPublic
+	ClearListen      string `toml:"clear_listen"`       // VncAuth without TLS; loopback, or see AllowClearPublic
 	AllowClearPublic bool   `toml:"allow_clear_public"` // ClearListen may be an address that others reach
 }
 

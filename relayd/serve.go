@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/helmline/helmline/bridge/rfb"
 	"github.com/helmline/helmline/bridge/tunnel"
 	"github.com/helmline/helmline/conf"
 	"github.com/helmline/helmline/relayd/account"
@@ -86,8 +87,8 @@ func run(ctx context.Context, c *conf.Relay, log *slog.Logger, reload <-chan os.
 	lobby := &lobby{log: log, penalties: turnstile.NewPenalties(), counts: turnstile.NewCounts(reg)}
 	sshDoor := &gate.Gate{Log: log, Name: c.Name, HostKey: key, People: people, Computers: hosts, Desks: desks, Penalties: lobby.penalties}
 	rfbDoor := &door.RFB{TLS: cert.server(), People: people, Desks: desks}
-	codeDoor := &door.Code{TLS: cert.server(), Codes: hosts.Codes(), Guesses: people, Desks: desks}
-	clearDoor := &door.Code{TLS: cert.server(), Codes: hosts.Codes(), Guesses: people, Desks: desks, Clear: true}
+	codeDoor := &door.Code{TLS: cert.server(), Codes: hosts.Codes(), Guesses: people, Desks: desks, Offers: []rfb.SecurityType{rfb.SecVeNCrypt}}
+	clearDoor := &door.Code{Codes: hosts.Codes(), Guesses: people, Desks: desks, Offers: []rfb.SecurityType{rfb.SecVncAuth}}
 	people.OnRevoke(func(id int64, why string) {
 		desks.EndAccount(id, why)
 		sshDoor.EndAccount(id)
@@ -101,7 +102,7 @@ func run(ctx context.Context, c *conf.Relay, log *slog.Logger, reload <-chan os.
 	}
 	defer ports.close()
 	if isLoopback(ports.rfbCode) {
-		codeDoor = clearDoor
+		codeDoor.Offers = append(codeDoor.Offers, rfb.SecVncAuth)
 	}
 
 	webDoor, err := web.New(ctx, web.Config{

@@ -30,14 +30,14 @@ type Guesses interface {
 }
 
 // Code is the door for viewers that cannot send a user name. A one-time code, used as the password of VncAuth,
-// stands for account, computer and role. It travels inside TLS (VeNCrypt X509Vnc), or in clear where Clear is set.
+// stands for account, computer and role. It travels inside TLS (VeNCrypt X509Vnc), or in clear where Offers says so.
 type Code struct {
 	TLS     *tls.Config
 	Codes   Codes
 	Guesses Guesses
 	Desks   Desks
-	Clear   bool  // VncAuth without TLS is offered too: nobody listens on the way
-	Times   Times // zero: the usual ones
+	Offers  []rfb.SecurityType // VeNCrypt, and VncAuth where nobody listens on the way
+	Times   Times              // zero: the usual ones
 }
 
 // Handle serves one connection; it is a turnstile.Door's Handle.
@@ -47,11 +47,7 @@ func (d *Code) Handle(ctx context.Context, conn net.Conn, at *turnstile.Place) e
 }
 
 func (d *Code) serve(ctx context.Context, g *guest) error {
-	types := []rfb.SecurityType{rfb.SecVeNCrypt}
-	if d.Clear {
-		types = append(types, rfb.SecVncAuth)
-	}
-	choice, err := g.hello(types...)
+	choice, err := g.hello(d.Offers...)
 	if err != nil {
 		return err
 	}

@@ -76,8 +76,16 @@ var testCert = func() tls.Certificate {
 }()
 
 func rfbDoor(n *nobody) *RFB { return &RFB{TLS: rfb.ServerTLS(testCert), People: n, Desks: n} }
+
+// What a code door offers.
+var (
+	tlsOnly   = []rfb.SecurityType{rfb.SecVeNCrypt}
+	clearOnly = []rfb.SecurityType{rfb.SecVncAuth}
+	clearToo  = []rfb.SecurityType{rfb.SecVeNCrypt, rfb.SecVncAuth}
+)
+
 func codeDoor(n *nobody) *Code {
-	return &Code{TLS: rfb.ServerTLS(testCert), Codes: n, Guesses: n, Desks: n}
+	return &Code{TLS: rfb.ServerTLS(testCert), Codes: n, Guesses: n, Desks: n, Offers: tlsOnly}
 }
 
 type handler interface {
@@ -263,21 +271,23 @@ func TestBrokenLoginsAtTheRFBDoor(t *testing.T) {
 func TestCodeDoorOffersClearOnlyWhereItMay(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		clear   bool
+		offers  []rfb.SecurityType
 		version string
 		offer   string
 	}{
-		{"TLS only", false, hello, "\x01\x13"},
-		{"TLS only, RFB 3.7", false, "RFB 003.007\n", "\x01\x13"},
-		{"TLS only, RFB 3.3", false, "RFB 003.003\n", "\x00\x00\x00\x00\x00\x00\x00\x3athis port needs a viewer that speaks RFB 3.8 with VeNCrypt"},
-		{"clear too", true, hello, "\x02\x13\x02"},
-		{"clear too, RFB 3.3", true, "RFB 003.003\n", "\x00\x00\x00\x02"},
+		{"TLS only", tlsOnly, hello, "\x01\x13"},
+		{"TLS only, RFB 3.7", tlsOnly, "RFB 003.007\n", "\x01\x13"},
+		{"TLS only, RFB 3.3", tlsOnly, "RFB 003.003\n", "\x00\x00\x00\x00\x00\x00\x00\x3athis port needs a viewer that speaks RFB 3.8 with VeNCrypt"},
+		{"clear too", clearToo, hello, "\x02\x13\x02"},
+		{"clear too, RFB 3.3", clearToo, "RFB 003.003\n", "\x00\x00\x00\x02"},
+		{"clear only", clearOnly, hello, "\x01\x02"},
+		{"clear only, RFB 3.3", clearOnly, "RFB 003.003\n", "\x00\x00\x00\x02"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var got bytes.Buffer
 				d := codeDoor(&nobody{})
-				d.Clear = c.clear
+				d.Offers = c.offers
 				_, _ = meet(d, func(conn net.Conn) {
 					b := make([]byte, 4096)
 					conn.Read(b)
@@ -302,13 +312,13 @@ func TestWrongCode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &nobody{}
 		d := codeDoor(n)
-		d.Clear = true
+		d.Offers = clearOnly
 		var told []byte
 		_, err := meet(d, func(c net.Conn) {
 			b := make([]byte, 16)
 			io.ReadFull(c, b[:12])
 			io.WriteString(c, hello)
-			io.ReadFull(c, b[:3])
+			io.ReadFull(c, b[:2])
 			io.WriteString(c, "\x02")
 			io.ReadFull(c, b)
 			response := rfb.VncResponse("WRONGONE", [16]byte(b))

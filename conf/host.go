@@ -65,6 +65,7 @@ type Policy struct {
 	Clipboard   string   `toml:"clipboard"`    // ClipboardOff to ClipboardBoth
 	Recording   string   `toml:"recording"`    // RecordOff, RecordAllowed or RecordRequired
 	RecordSpace int      `toml:"record_space"` // for all recordings, MiB
+	RecordDays  int      `toml:"record_days"`  // that a recording is kept, from its end on; 0: while there is space
 }
 
 // Whether what sessions show is recorded.
@@ -85,10 +86,11 @@ const MaxSize = 16384
 // MaxPixels is the largest virtual display, pixels in all.
 const MaxPixels = 64 << 20
 
-// Limits of Policy.RecordSpace, MiB.
+// Limits of Policy.RecordSpace, MiB, and of Policy.RecordDays.
 const (
 	MinRecordSpace = 256
 	MaxRecordSpace = 1 << 30
+	MaxRecordDays  = 36500
 )
 
 // DefaultHost is what holds when no file says otherwise.
@@ -162,6 +164,9 @@ func (c *Host) Validate() error {
 	k.oneOf("policy.recording", c.Policy.Recording, RecordOff, RecordAllowed, RecordRequired)
 	if n := c.Policy.RecordSpace; n < MinRecordSpace || n > MaxRecordSpace {
 		k.add("policy.record_space", "%d is out of range; write %d to %d (MiB)", n, MinRecordSpace, MaxRecordSpace)
+	}
+	if n := c.Policy.RecordDays; n < 0 || n > MaxRecordDays {
+		k.add("policy.record_days", "%d is out of range; write 1 to %d (days), or 0 for no limit", n, MaxRecordDays)
 	}
 	if !isName(c.Net.User) {
 		k.add("net.user", "%q is no user name; write one as /etc/passwd has it", c.Net.User)

@@ -80,7 +80,7 @@ func serve(ctx context.Context, c *conf.Host, log *slog.Logger) error {
 		RequireE2E: c.Policy.RequireE2E, MaxSessions: c.Policy.MaxSessions, Size: c.Display.Pixels(), Clipboard: clipboard(c.Policy.Clipboard),
 		Recording: part.Recording{
 			Allowed: c.Policy.Recording == conf.RecordAllowed, Required: c.Policy.Recording == conf.RecordRequired,
-			Space: int64(c.Policy.RecordSpace) << 20,
+			Space: int64(c.Policy.RecordSpace) << 20, Keep: time.Duration(c.Policy.RecordDays) * 24 * time.Hour,
 		},
 	})
 	log.Info("hostd runs", "version", versionText(), "socket", c.Socket(), "root", os.Geteuid() == 0, "passwords", pam.Available())

@@ -2,17 +2,21 @@ package desktop
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"image"
 	"io"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/helmline/helmline/bridge/frame"
@@ -278,6 +282,61 @@ func TestRecordingsStayInTheirSpace(t *testing.T) {
 			t.Errorf("%s has no time", path)
 		}
 	}
+}
+
+// Recordings go some time after their end, whether one runs or not. What is being written stays.
+func TestRecordingsGoByTheirAge(t *testing.T) {
+	const day = 24 * time.Hour
+	state := t.TempDir()
+	dir := RecordingsDir(state)
+	s := &server{log: slog.New(slog.DiscardHandler), dir: state, writing: map[string]bool{filepath.Join(dir, "b.fbs"): true}}
+	if err := s.removeBefore(time.Now()); err != nil {
+		t.Fatal("without a folder:", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for name, age := range map[string]time.Duration{
+		"a.fbs": 31 * day, "a.idx": 31 * day, "b.fbs": 31 * day, "b.idx": 31 * day, "c.fbs": 30*day + time.Hour, "d.fbs": 30*day - time.Hour,
+	} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chtimes(path, now, now.Add(-age))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.removeBefore(now.Add(-30 * day)); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	for i := range left {
+		left[i] = filepath.Base(left[i])
+	}
+	if want := []string{"b.fbs", "b.idx", "d.fbs"}; err != nil || !slices.Equal(left, want) {
+		t.Fatalf("%v, %v are left, want %v", left, err, want)
+	}
+}
+
+func TestOldRecordingsGoWithoutANewOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		state := t.TempDir()
+		s := &server{log: slog.New(slog.DiscardHandler), dir: state, now: time.Now, welcome: ipc.Welcome{KeepTapes: 24 * time.Hour}}
+		path := filepath.Join(RecordingsDir(state), "a.fbs")
+		if err := errors.Join(os.Mkdir(RecordingsDir(state), 0o700), os.WriteFile(path, nil, 0o600), os.Chtimes(path, time.Now(), time.Now())); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go s.expire(ctx)
+		time.Sleep(24*time.Hour - time.Second)
+		if _, err := os.Stat(path); err != nil {
+			t.Error("within its time:", err)
+		}
+		time.Sleep(expireTime + 2*time.Second)
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Error("behind it:", err)
+		}
+		cancel()
+	})
 }
 
 // grabbed counts the frames that were taken.

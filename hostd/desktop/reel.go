@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -31,6 +30,9 @@ const (
 	reelParts = 8         // files that the space has room for at least
 	leaveFree = 128 << 20 // of the disk, for others
 )
+
+// expireTime is how long there is between two looks for recordings that are kept no longer.
+const expireTime = time.Hour
 
 var (
 	errSpace  = errors.New("no space for recordings")
@@ -119,49 +121,93 @@ func (s *server) writes(path string) (done func()) {
 	}
 }
 
+// An old is a file of a recording that is not being written.
+type old struct {
+	path  string
+	size  int64
+	ended time.Time
+}
+
+// olds lists them, the oldest first.
+func (s *server) olds(dir string) ([]old, error) {
+	entries, err := os.ReadDir(dir) // by name, which is by age
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var olds []old
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if s.writing[strings.TrimSuffix(path, indexEnd)+reelEnd] || s.writing[path] {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			olds = append(olds, old{path, info.Size(), info.ModTime()})
+		}
+	}
+	return olds, nil
+}
+
 // makeRoom removes the oldest recordings until one more of that size fits, and looks whether the disk has room.
 func (s *server) makeRoom(dir string, space, size int64) error {
 	if err := hasRoom(dir); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(dir) // by name, which is by age
+	olds, err := s.olds(dir)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	used := int64(len(s.writing)+1) * size
-	running := func(path string) bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.writing[strings.TrimSuffix(path, indexEnd)+reelEnd] || s.writing[path]
-	}
+	running := int64(len(s.writing) + 1)
 	s.mu.Unlock()
-	type old struct {
-		path string
-		size int64
+	used := running * size
+	for _, o := range olds {
+		used += o.size
 	}
-	var olds []old
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
-		info, err := e.Info()
-		if err != nil || running(path) || !info.Mode().IsRegular() {
-			continue
-		}
-		olds = append(olds, old{path, info.Size()})
-		used += info.Size()
-	}
-	for used > space && len(olds) > 0 {
+	for ; used > space && len(olds) > 0; olds = olds[1:] {
 		if err := os.Remove(olds[0].path); err != nil {
 			return err
 		}
 		s.log.Info("recording removed to make room", "file", olds[0].path)
 		used -= olds[0].size
-		olds = slices.Delete(olds, 0, 1)
 	}
 	if used > space {
-		return fmt.Errorf("%w: %d recordings run at once", errSpace, len(s.writing)+1)
+		return fmt.Errorf("%w: %d recordings run at once", errSpace, running)
 	}
 	return nil
+}
+
+// expire removes what is kept no longer, now and every expireTime, until ctx ends.
+func (s *server) expire(ctx context.Context) {
+	for {
+		if keep := s.welcomed().KeepTapes; keep > 0 {
+			if err := s.removeBefore(s.now().Add(-keep)); err != nil {
+				s.log.Error("cannot remove old recordings", "err", err)
+			}
+		}
+		if !pause(ctx, expireTime) {
+			return
+		}
+	}
+}
+
+// removeBefore removes the recordings that ended before a time.
+func (s *server) removeBefore(t time.Time) error {
+	olds, err := s.olds(RecordingsDir(s.dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, o := range olds {
+		if !o.ended.Before(t) {
+			continue
+		}
+		if err := os.Remove(o.path); err != nil {
+			return err
+		}
+		s.log.Info("recording removed for its age", "file", o.path)
+	}
+	return err
 }
 
 // hasRoom says whether others have enough of the disk.

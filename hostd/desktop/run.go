@@ -139,6 +139,14 @@ func (s *server) run(ctx context.Context, cfg Config, up func(context.Context) e
 			return nil
 		}
 	})
+	g.Go(func() error {
+		select {
+		case <-s.greeted:
+			s.expire(inner)
+		case <-inner.Done():
+		}
+		return nil
+	})
 	g.Go(func() error { return s.monitor.conn.Send(ipc.TypeHello, ipc.Hello{Version: cfg.Version}) })
 	err := g.Wait()
 	cfg.Monitor.Close()

@@ -103,17 +103,18 @@ type Hello struct {
 // Welcome tells hostd-net what it needs to draw a log-on form and to answer before one. It is sent again when
 // something in it changes.
 type Welcome struct {
-	Name       string      // of the computer, as its OS calls it
-	Size       image.Point // of the desktop that a form should have, pixels
-	CodeFirst  bool        // the form asks for the access code first
-	CodeSet    bool        // an access code exists
-	OSLogin    bool        // user name and password can be checked
-	Greeter    bool        // the log-on screen is on the computer's screen
-	RequireE2E bool        // refuse sessions that start at ClientInit
-	BootID     string      // differs at each start of hostd
-	Clipboard  Clipboard   // which ways text may go
-	Holder     string      // account in control, empty: nobody
-	Since      time.Time   // of the holder
+	Name       string        // of the computer, as its OS calls it
+	Size       image.Point   // of the desktop that a form should have, pixels
+	CodeFirst  bool          // the form asks for the access code first
+	CodeSet    bool          // an access code exists
+	OSLogin    bool          // user name and password can be checked
+	Greeter    bool          // the log-on screen is on the computer's screen
+	RequireE2E bool          // refuse sessions that start at ClientInit
+	BootID     string        // differs at each start of hostd
+	Clipboard  Clipboard     // which ways text may go
+	KeepTapes  time.Duration // how long a recording is kept after its end; 0: while there is space
+	Holder     string        // account in control, empty: nobody
+	Since      time.Time     // of the holder
 }
 
 // Clipboard says which ways the text of clipboards may go, and only ever that of who controls.

@@ -11,9 +11,10 @@ import (
 
 // Recording is the computer's policy of recording.
 type Recording struct {
-	Allowed  bool // by hand
-	Required bool // no session without it
-	Space    int64
+	Allowed  bool          // by hand
+	Required bool          // no session without it
+	Space    int64         // for all recordings, bytes
+	Keep     time.Duration // how long a recording is kept after its end; 0: while there is space
 }
 
 // tape is how far the recording of a desktop is.

@@ -23,7 +23,7 @@ import (
 // Times of a handshake.
 const (
 	versionTime = 10 * time.Second  // for the client's version and its choice of security
-	tlsTime     = 30 * time.Second  // for VeNCrypt and TLS; some viewers ask their user for a certificate in between
+	tlsTime     = 10 * time.Second  // for VeNCrypt and TLS
 	loginTime   = 150 * time.Second // for all of a log-in by RFB security: people compare fingerprints and type
 	initTime    = 10 * time.Second  // for ClientInit
 )

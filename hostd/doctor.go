@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -31,13 +32,14 @@ type finding struct {
 var errSick = errors.New("see the lines with \"!\"")
 
 func doctorCommand(out io.Writer) *command {
-	return &command{name: "doctor", run: func(ctx context.Context, c *conf.Host, args []string) error {
+	var config flag.Value
+	return &command{name: "doctor", flags: func(fs *flag.FlagSet) { config = fs.Lookup("config").Value }, run: func(ctx context.Context, c *conf.Host, args []string) error {
 		if err := noArgs("doctor", args); err != nil {
 			return err
 		}
 		sick := false
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		for _, f := range examine(ctx, c) {
+		for _, f := range examine(ctx, c, codeSetLine(config)) {
 			mark := "ok"
 			if f.remedy != "" {
 				mark, sick = "!", true
@@ -57,7 +59,7 @@ func doctorCommand(out io.Writer) *command {
 	}}
 }
 
-func examine(ctx context.Context, c *conf.Host) []finding {
+func examine(ctx context.Context, c *conf.Host, setLine string) []finding {
 	status, daemon := examineDaemon(ctx, c)
 	return []finding{
 		{what: "settings", found: "right"},
@@ -67,7 +69,7 @@ func examine(ctx context.Context, c *conf.Host) []finding {
 		examineRelay(ctx, c, status),
 		examineScreen(c, status),
 		examinePAM(c),
-		examineCode(ctx, c),
+		examineCode(ctx, c, setLine),
 		examineClock(),
 	}
 }
@@ -211,26 +213,26 @@ func examinePAM(c *conf.Host) finding {
 	return f
 }
 
-func examineCode(ctx context.Context, c *conf.Host) finding {
+func examineCode(ctx context.Context, c *conf.Host, setLine string) finding {
 	f := finding{what: "access code"}
 	code, err := login.LoadCode(c.StateDir)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		f.found, f.remedy = "not readable", "ask as root"
 	case err != nil:
-		f.found, f.remedy = err.Error(), "hostd code set"
+		f.found, f.remedy = err.Error(), setLine
 	case code == nil:
 		f.found = "none is set"
 		if who := openUser(ctx, "/"); who != "" {
 			f.found += ", and " + who + " gets in without a password"
-			f.remedy = "hostd code set"
+			f.remedy = setLine
 		}
 	default:
 		f.found = "opens this computer as " + code.User
 		if _, err := code.Account(ctx); err != nil {
-			f.found, f.remedy = err.Error(), "hostd code set"
+			f.found, f.remedy = err.Error(), setLine
 		} else if want := c.Login.AccessAccount; want != "" && want != code.User {
-			f.found, f.remedy = fmt.Sprintf("was set for %s, but login.access_account is %s", code.User, want), "hostd code set"
+			f.found, f.remedy = fmt.Sprintf("was set for %s, but login.access_account is %s", code.User, want), setLine
 		}
 	}
 	return f

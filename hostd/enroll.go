@@ -25,9 +25,13 @@ import (
 
 func enrollCommand(out io.Writer) *command {
 	stdin := false
+	var config flag.Value
 	return &command{
 		name: "enroll", args: "TOKEN",
-		flags: func(fs *flag.FlagSet) { fs.BoolVar(&stdin, "token-stdin", false, "read the token from standard input") },
+		flags: func(fs *flag.FlagSet) {
+			fs.BoolVar(&stdin, "token-stdin", false, "read the token from standard input")
+			config = fs.Lookup("config").Value
+		},
 		run: func(ctx context.Context, c *conf.Host, args []string) error {
 			var token string
 			switch {
@@ -42,13 +46,22 @@ func enrollCommand(out io.Writer) *command {
 			default:
 				return &usageError{"hostd enroll: give it the token that \"relayd host invite\" prints, or --token-stdin"}
 			}
-			return enroll(ctx, c, token, out)
+			return enroll(ctx, c, token, codeSetLine(config), out)
 		},
 	}
 }
 
-// enroll spends the token before anything else, so that nobody who answers a question slowly finds it expired.
-func enroll(ctx context.Context, c *conf.Host, token string, out io.Writer) error {
+// codeSetLine is the command that sets the code of the computer whose settings --config names.
+func codeSetLine(config flag.Value) string {
+	if config.String() == "" {
+		return "hostd code set"
+	}
+	return "hostd code set --config " + config.String()
+}
+
+// enroll spends the token before anything else, so that nobody who answers a question slowly finds it expired. setLine is advice for
+// later: the command that sets an access code.
+func enroll(ctx context.Context, c *conf.Host, token, setLine string, out io.Writer) error {
 	if _, err := tunnel.ParseToken(token); err != nil {
 		return err
 	}
@@ -64,7 +77,7 @@ func enroll(ctx context.Context, c *conf.Host, token string, out io.Writer) erro
 	case err != nil:
 		return fmt.Errorf("tell hostd: %w", err)
 	}
-	return offerCode(ctx, c, openUser(ctx, "/"), out)
+	return offerCode(ctx, c, openUser(ctx, "/"), setLine, out)
 }
 
 // spend runs the enrolment as the user of hostd-net: it alone talks to the network and owns what comes of it. The token goes
@@ -135,16 +148,16 @@ func netEnroll(ctx context.Context, state string, in io.Reader, out io.Writer) e
 
 // offerCode asks at a terminal for an access code where none is set: without asking whether, where this computer lets its user who
 // in without a password, as then nobody knows one to log in with.
-func offerCode(ctx context.Context, c *conf.Host, who string, out io.Writer) error {
+func offerCode(ctx context.Context, c *conf.Host, who, setLine string, out io.Writer) error {
 	if code, err := login.LoadCode(c.StateDir); code != nil || err != nil {
 		return err
 	}
 	a, err := accessAccount(ctx, c, who)
 	if err != nil || !term.IsTerminal(int(os.Stdin.Fd())) {
 		if who != "" {
-			fmt.Fprintf(out, "%s gets into this computer without a password, so nobody can log in to it from afar; set an access code: hostd code set\n", who)
+			fmt.Fprintf(out, "%s gets into this computer without a password, so nobody can log in to it from afar; set an access code: %s\n", who, setLine)
 		} else {
-			fmt.Fprintln(out, "log in to it with user name and password, or set an access code: hostd code set")
+			fmt.Fprintf(out, "log in to it with user name and password, or set an access code: %s\n", setLine)
 		}
 		if err != nil {
 			fmt.Fprintf(out, "(first: %v)\n", err)

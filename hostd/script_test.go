@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 func offer() {
 	c, err := conf.LoadHost(os.Args[1])
 	if err == nil {
-		err = offerCode(context.Background(), c, openUser(context.Background(), os.Args[2]), os.Stdout)
+		err = offerCode(context.Background(), c, openUser(context.Background(), os.Args[2]), "hostd code set --config "+os.Args[1], os.Stdout)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

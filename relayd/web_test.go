@@ -377,3 +377,55 @@ func TestWebSocketLimits(t *testing.T) {
 		t.Errorf("another account's: %v", err)
 	}
 }
+
+// Beside the session a page hears that the relay is there and who else is, and talks with the computer. What it may not say ends it.
+func TestWebWords(t *testing.T) {
+	r := startRelay(t)
+	r.account("alice@example.com")
+	r.computer("alice@example.com", "desk7", echo)
+	b := r.browser()
+	b.signIn("alice@example.com", password, "/computers")
+	ws, no := b.reach("desk7", "watch")
+	if no != nil {
+		t.Fatal(no)
+	}
+	var heard struct {
+		Pong   int
+		Joined []struct {
+			Account string
+			Own     bool
+		}
+		Host struct{ Ping int }
+	}
+	for _, said := range []string{`{"ping":3}`, `{"host":{"ping":4}}`} {
+		if err := ws.Write(t.Context(), websocket.MessageText, []byte(said)); err != nil {
+			t.Fatal(err)
+		}
+		if err := wsjson.Read(t.Context(), ws, &heard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if heard.Pong != 3 || len(heard.Joined) != 1 || heard.Joined[0].Account != "alice@example.com" || !heard.Joined[0].Own || heard.Host.Ping != 4 {
+		t.Errorf("heard %+v", heard)
+	}
+	for name, text := range map[string]string{
+		"no JSON": "{", "too long": `{"host":"` + strings.Repeat("x", tunnel.MaxWord) + `"}`, "too many": strings.Repeat(`{"ping":1}`+"\n", 100),
+	} {
+		ws, no := b.reach("desk7", "watch")
+		if no != nil {
+			t.Fatal(no)
+		}
+		for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
+			_ = ws.Write(t.Context(), websocket.MessageText, []byte(line)) // until it is ended
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		var err error
+		for err == nil {
+			_, _, err = ws.Read(ctx)
+		}
+		if ctx.Err() != nil {
+			t.Errorf("%s: the session goes on", name)
+		}
+		cancel()
+	}
+}

@@ -37,6 +37,7 @@ type told struct {
 	Control  bool      `json:"control"` // the session has it
 	Asking   bool      `json:"asking"`  // the holder is being asked on its behalf
 	Holder   string    `json:"holder"`  // account in control; empty: nobody
+	Holds    string    `json:"holds"`   // the relay's name for its session; empty: it is cut off
 	Since    time.Time `json:"since,omitzero"`
 	Force    bool      `json:"force"` // the session may take control without asking
 	Asker    uint32    `json:"asker"` // number of the session that asks this one for control; 0: none
@@ -228,7 +229,18 @@ func (s *session) tellPage() {
 	if s.question != nil {
 		t.Asker, t.Asks, t.Left = s.ask.Asker, refuse.Printable(s.ask.Account, tunnel.MaxAccount), left(s.ask.Until, time.Now())
 	}
+	t.Holds = s.srv.relayName(s.lease.Session)
 	s.talk.tell(t)
+}
+
+// relayName is the relay's name for a session; empty: there is none.
+func (s *server) relayName(number uint32) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if se := s.sessions[number]; se != nil {
+		return se.relay
+	}
+	return ""
 }
 
 // order does what the page wants.

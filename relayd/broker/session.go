@@ -160,6 +160,7 @@ type Joined struct {
 	Account string    `json:"account"`
 	Role    string    `json:"role"` // what they came for: control, watch or take
 	Since   time.Time `json:"since"`
+	Session string    `json:"-"` // the relay's name for it, which the computer knows too
 }
 
 // With are those who are joined to each computer, by its UUID, oldest first.
@@ -167,7 +168,7 @@ func (b *Broker) With() map[string][]Joined {
 	with := map[string][]Joined{}
 	for _, s := range b.all() {
 		if c := s.computer.Load(); c != nil {
-			with[c.ID] = append(with[c.ID], Joined{s.Account.Email, s.Role.String(), s.Since})
+			with[c.ID] = append(with[c.ID], Joined{s.Account.Email, s.Role.String(), s.Since, s.ID})
 		}
 	}
 	return with

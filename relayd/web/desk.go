@@ -138,7 +138,7 @@ type hello struct {
 type word struct {
 	Refusal *refuse.Refusal `json:"refusal,omitempty"` // of the first, nil: the computer is reached, and speaks from now on
 	Pong    uint32          `json:"pong,omitempty"`    // of a ping
-	Joined  []broker.Joined `json:"joined,omitempty"`  // beside a pong: who is joined to the computer
+	Joined  []joined        `json:"joined,omitempty"`  // beside a pong: who is joined to the computer
 	Host    json.RawMessage `json:"host,omitempty"`    // a word of the computer
 }
 
@@ -185,7 +185,7 @@ func (d *Desk) join(p *Person, ws *websocket.Conn, computer string, viewer netip
 	}
 	role, ok := d.tickets.spend(h.Ticket, p, computer)
 	if !ok {
-		_ = tell(ws, refuse.CodeInvalid.Of())
+		_ = tell(ws, refuse.NoRoute.Of("the page took too long to connect"))
 		ws.Close(websocket.StatusPolicyViolation, "no such ticket")
 		return
 	}

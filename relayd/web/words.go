@@ -33,6 +33,13 @@ type words struct {
 	pace    *rate.Limiter        // owned by hear
 }
 
+// joined is one of those who are joined to the computer, as its session page shows them.
+type joined struct {
+	broker.Joined
+	Session string `json:"session"` // as the computer names who has control
+	Own     bool   `json:"own"`     // this page's
+}
+
 // hear takes a text of the page: a ping, or a word to the computer.
 func (w *words) hear(text []byte) error {
 	if w.pace == nil {
@@ -46,7 +53,11 @@ func (w *words) hear(text []byte) error {
 		return errUnheard
 	}
 	if m.Ping != 0 {
-		if err := say(w.ws, word{Pong: m.Ping, Joined: w.session.Company()}); err != nil {
+		here := []joined{}
+		for _, j := range w.session.Company() {
+			here = append(here, joined{j, j.Session, j.Session == w.session.ID})
+		}
+		if err := say(w.ws, word{Pong: m.Ping, Joined: here}); err != nil {
 			return err
 		}
 	}

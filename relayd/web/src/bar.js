@@ -150,10 +150,10 @@ export class Bar {
         $("people-open").textContent = `Who is here (${joined.length})`;
         $("people-list").replaceChildren(...joined.map(j => {
             const line = document.createElement("li");
-            const own = j.account === me;
-            const controls = j.account === this.state?.holder && j.role !== "watch";
-            const what = controls ? own ? "control it" : "controls it" : own ? "watch" : "watches";
-            line.textContent = `${own ? "You" : j.account} ${what}, here since ${time.format(new Date(j.since))}`;
+            const controls = j.session === this.state?.holds;
+            const what = controls ? j.own ? "control it" : "controls it" : j.own ? "watch" : "watches";
+            const who = j.own ? "You" : j.account === me ? "Another of your viewers" : j.account;
+            line.textContent = `${who} ${what}, here since ${time.format(new Date(j.since))}`;
             return line;
         }));
     }

@@ -13,6 +13,8 @@ const memory = new Memory(page.computer);
 const reachTime = 25000; // ms; the relay itself gives the computer 10 s
 const returnTime = 30000; // ms after a cut in which the page tries to come back; the computer waits as long
 const tryTime = 6000; // ms for one try of that
+const greetTime = 10000; // ms in which a computer that is reached shows its key
+const loginTime = 75000; // ms for its answer to a log-in; the computer gives itself 60 s
 
 // What a computer says no to, but may say yes to when something else is typed.
 const typedWrong = new Set([1326, 1327, 1328, 1330, 1331, 1909, 5, 40019]);
@@ -79,7 +81,20 @@ class Attempt {
         on("clipboard", d => bar.copied(d.text));
         on("desktopname", d => { document.title = d.name || page.name; });
         this.rfb.viewOnly = page.role === "watch";
+        this.bound(this.back ? tryTime : greetTime);
         this.channel.start();
+    }
+
+    // bound gives the attempt up when the next step takes longer; 0: a person is asked, who may take their time.
+    bound(ms) {
+        clearTimeout(this.late);
+        if (ms) this.late = setTimeout(() => this.current && !this.ended && this.tooLate(), ms);
+    }
+
+    tooLate() {
+        this.ended = true;
+        this.rfb.disconnect();
+        this.failed(noRoute("the computer did not answer in time").refusal);
     }
 
     // failed is told that there is no connection. What a session may come back from is tried again.
@@ -92,6 +107,7 @@ class Attempt {
 
     // verify compares the key that the computer shows with the one that it showed before. No secret leaves this page before.
     async verify(key) {
+        this.bound(0);
         this.key = await fingerprints(key);
         if (!this.current) return;
         if (memory.pin && memory.pin !== this.key.pin) {
@@ -104,6 +120,7 @@ class Attempt {
 
     approve() {
         this.approved = true;
+        this.bound(this.back ? tryTime : this.typed ? loginTime : 0);
         this.rfb.approveServer();
     }
 
@@ -144,11 +161,13 @@ class Attempt {
         const typed = { username, password: password ?? secret };
         if (this.ended) return start(typed, session);
         this.session = session;
+        this.bound(loginTime);
         connecting("Logging in…");
         this.rfb.sendCredentials(typed);
     }
 
     refused(reason) {
+        this.bound(0);
         this.ended = true;
         const refusal = refusalOf(reason);
         if (typedWrong.has(refusal.code) && this.key) {
@@ -166,6 +185,7 @@ class Attempt {
 
     connected() {
         const s = this.session;
+        this.bound(0);
         if (s.user) memory.keep({ user: s.user });
         this.joined = true;
         s.since ||= Date.now();
@@ -188,6 +208,7 @@ class Attempt {
 
     disconnected() {
         const before = this.ended;
+        this.bound(0);
         this.ended = true;
         const refusal = this.channel.refusal;
         if (this.joined) {

@@ -289,7 +289,9 @@ func TestOneScreen(t *testing.T) {
 	f.waitFor("the left screen", f.watcher, has(left.Rect.Max))
 	f.waitFor("the right screen", f.sized, has(only.Max))
 
-	eventually(t, "the notices to go", func() bool { return len(f.s.texts("bob@example.com"))+len(f.s.texts("dora@example.com")) == 0 })
+	eventually(t, "the notices to go", func() bool {
+		return len(f.s.texts("alice@example.com"))+len(f.s.texts("bob@example.com"))+len(f.s.texts("dora@example.com")) == 0
+	})
 	f.check(f.controller.Pointer(0, 10, 20))
 	f.check(f.controller.Pointer(0, 20, 30))
 	at := right.Rect.Min.Add(image.Pt(20, 30))

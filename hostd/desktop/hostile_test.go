@@ -378,9 +378,10 @@ func FuzzSecure(f *testing.F) {
 	f.Add([]byte("RFB 003.008\n\x020123456789abcdef\x01"), false)
 	f.Add([]byte("RFB 003.008\n\x13\x00\x02\x00\x00\x01\x05\x16\x03\x01\x00\x05\x01\x00\x00\x01\x03"), true)
 	f.Add([]byte("RFB 003.008\n\x81\x00\x00\x04\x00"+strings.Repeat("\xff", 256)), true)
+	s, se := lone(f)
+	s.tls, s.rsa = rfb.ServerTLS(cert), key
 	f.Fuzz(func(t *testing.T, in []byte, strict bool) {
-		s, se := lone(t)
-		s.tls, s.rsa, s.welcome.RequireE2E = rfb.ServerTLS(cert), key, strict
+		s.welcome.RequireE2E = strict
 		if minor, chosen, err := s.secure(t.Context(), canned{Reader: bytes.NewReader(in)}, se, "23456789", nil); err == nil {
 			t.Fatalf("let in by 3.%d, %v", minor, chosen)
 		}

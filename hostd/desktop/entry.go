@@ -61,6 +61,9 @@ func (s *server) serve(ctx context.Context, c net.Conn, h tunnel.Header) {
 		log.Warn("no session", "err", err)
 		opened.Refusal = trouble(s.name())
 	}
+	if opened.Refusal == nil {
+		opened.Refusal = s.recordable()
+	}
 	if opened.Refusal != nil && !se.e2e { // end to end, the viewer is to show the reason itself
 		log.Info("viewer refused", "err", opened.Refusal)
 		s.reply(conn, opened.Refusal)

@@ -22,6 +22,7 @@ import (
 	"github.com/helmline/helmline/bridge/frame"
 	"github.com/helmline/helmline/bridge/record"
 	"github.com/helmline/helmline/bridge/record/tap"
+	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/bridge/rfb"
 	"github.com/helmline/helmline/bridge/rfb/rfbtest"
 	"github.com/helmline/helmline/bridge/tunnel"
@@ -387,6 +388,20 @@ func (w *fakeWorker) picture() frame.Image {
 		}
 	}
 	return m
+}
+
+// Where every session is recorded, a viewer hears before its log-in that this cannot be.
+func TestRecordingThatCannotBeIsRefusedAtTheDoor(t *testing.T) {
+	s, h := start(t, small, func(w *ipc.Welcome) { w.Taped = true })
+	if _, err := join(t.Context(), t, s, fromInit(alice, tunnel.RoleControl)); err != nil {
+		t.Fatal("while it can be:", err)
+	}
+	if err := os.Chmod(RecordingsDir(h.dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := join(t.Context(), t, s, fromInit(alice, tunnel.RoleControl)); !refuse.NotRecorded.Is(err) {
+		t.Error(err)
+	}
 }
 
 // hurry has recordings follow without a pause, by a clock.

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/helmline/helmline/bridge/record"
+	"github.com/helmline/helmline/bridge/refuse"
 )
 
 // Names of the files of recordings: a time of UTC, and one of these.
@@ -56,22 +57,14 @@ type reel struct {
 
 // create begins a file, after it has made room for it.
 func (r *recording) create(now time.Time, size image.Point) (*reel, error) {
-	dir := RecordingsDir(r.srv.dir)
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	dir, err := r.srv.recordings()
+	if err != nil {
 		return nil, err
-	}
-	var st unix.Stat_t
-	if err := unix.Lstat(dir, &st); err != nil {
-		return nil, err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Mode&0o077 != 0 || int(st.Uid) != os.Geteuid() {
-		return nil, fmt.Errorf("%s: %w", dir, errFolder)
 	}
 	t := &reel{most: min(r.space/reelParts, maxReel)}
 	if err := r.srv.makeRoom(dir, r.space, t.most); err != nil {
 		return nil, err
 	}
-	var err error
 	for ; ; now = now.Add(time.Millisecond) { // two desktops at once
 		t.path = filepath.Join(dir, now.UTC().Format(reelName)+reelEnd)
 		if t.file, err = os.OpenFile(t.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); !errors.Is(err, fs.ErrExist) {
@@ -98,6 +91,34 @@ func (r *recording) create(now time.Time, size image.Point) (*reel, error) {
 	}
 	t.size.Store(t.Size())
 	return t, nil
+}
+
+// recordings is the folder of recordings, which is made where it is missing. The disk has room for more.
+func (s *server) recordings() (string, error) {
+	dir := RecordingsDir(s.dir)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return "", err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || st.Mode&0o077 != 0 || int(st.Uid) != os.Geteuid() {
+		return "", fmt.Errorf("%s: %w", dir, errFolder)
+	}
+	return dir, hasRoom(dir)
+}
+
+// recordable refuses, before anybody logs in, what a computer that records every session could not record.
+func (s *server) recordable() *refuse.Refusal {
+	if !s.welcomed().Taped {
+		return nil
+	}
+	if _, err := s.recordings(); err != nil {
+		s.log.Error("no recording is possible", "err", err)
+		return refuse.NotRecorded.Of(s.name(), cause(err))
+	}
+	return nil
 }
 
 // syncDir makes a new file survive the machine's end.
@@ -149,11 +170,8 @@ func (s *server) olds(dir string) ([]old, error) {
 	return olds, nil
 }
 
-// makeRoom removes the oldest recordings until one more of that size fits, and looks whether the disk has room.
+// makeRoom removes the oldest recordings until one more of that size fits.
 func (s *server) makeRoom(dir string, space, size int64) error {
-	if err := hasRoom(dir); err != nil {
-		return err
-	}
 	olds, err := s.olds(dir)
 	if err != nil {
 		return err

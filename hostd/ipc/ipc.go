@@ -112,6 +112,7 @@ type Welcome struct {
 	RequireE2E bool          // refuse sessions that start at ClientInit
 	BootID     string        // differs at each start of hostd
 	Clipboard  Clipboard     // which ways text may go
+	Taped      bool          // no session without a recording
 	KeepTapes  time.Duration // how long a recording is kept after its end; 0: while there is space
 	Holder     string        // account in control, empty: nobody
 	Since      time.Time     // of the holder

@@ -180,7 +180,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	m.seat = m.c.Seat.Current()
 	m.welcome = ipc.Welcome{
 		Name: m.c.Name, Size: m.c.Size, OSLogin: m.c.Login.OSLogin(), Greeter: m.seat.Kind == SeatGreeter,
-		RequireE2E: m.c.RequireE2E, BootID: m.boot, Clipboard: m.c.Clipboard, KeepTapes: m.c.Recording.Keep,
+		RequireE2E: m.c.RequireE2E, BootID: m.boot, Clipboard: m.c.Clipboard, Taped: m.c.Recording.Required, KeepTapes: m.c.Recording.Keep,
 	}
 	m.taping = m.c.Recording.Required
 	m.refreshLogin()

@@ -132,6 +132,10 @@ func TestSecondFactorAtEveryDoor(t *testing.T) {
 	if _, _, at := trusting.get("/account/authenticator"); !strings.HasPrefix(at, "/account/confirm") {
 		t.Errorf("trust stands for a proof: %s", at)
 	}
+	r.computer("alice@example.com", "desk9", echo)
+	if _, _, at := trusting.post("/computers/desk9/remove", url.Values{"name": {"desk9"}}); !strings.HasPrefix(at, "/account/confirm?next=%2Fcomputers%2F") {
+		t.Errorf("a computer is removed without a proof: %s", at)
+	}
 	if status, page, _ := trusting.post("/account/confirm", url.Values{"password": {password}, "code": {"000000"}}); status != http.StatusForbidden || !strings.Contains(page, "40055") {
 		t.Errorf("a proof without a code: %d\n%s", status, page)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -143,10 +144,14 @@ func (s *Server) rename(w http.ResponseWriter, r *http.Request) {
 	}))
 }
 
-// remove serves POST /computers/{computer}/remove. The name typed again stands for "yes, this one".
+// remove serves POST /computers/{computer}/remove, to who has proven lately who they are. The name typed again stands for "yes, this one".
 func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 	p, c, ok := s.owned(w, r)
 	if !ok {
+		return
+	}
+	if !p.proven() {
+		http.Redirect(w, r, "/account/confirm?next="+url.QueryEscape("/computers/"+c.ID), http.StatusSeeOther)
 		return
 	}
 	if strings.TrimSpace(r.PostFormValue("name")) != c.Name {

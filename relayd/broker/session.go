@@ -140,12 +140,12 @@ func (s *Session) event(kind string, code int, detail string) audit.Event {
 	return e
 }
 
-// List are the sessions that exist, oldest first.
+// List are the sessions that exist and have not been told to end, oldest first.
 func (b *Broker) List() []admin.SessionInfo {
 	var list []admin.SessionInfo
 	for _, s := range b.all() {
-		if s.computer.Load() == nil {
-			continue // not reached yet
+		if s.computer.Load() == nil || s.ctx.Err() != nil {
+			continue // not reached yet, or about to be over
 		}
 		list = append(list, admin.SessionInfo{
 			ID: s.ID, Account: s.Account.Email, Computer: s.Name(), Role: s.Role.String(), Door: s.Door,

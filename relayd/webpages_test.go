@@ -134,6 +134,8 @@ func TestWebComputersAreLive(t *testing.T) {
 	}
 }
 
+var timeTag = regexp.MustCompile(`<time.*</time>`)
+
 // Its owner, and nobody else, adds, names, shares and removes a computer; each change is in the audit log.
 func TestWebOwnerManagesComputer(t *testing.T) {
 	r := startRelay(t)
@@ -162,8 +164,26 @@ func TestWebOwnerManagesComputer(t *testing.T) {
 	if _, page, _ := alice.post(at+"/share", url.Values{"email": {"bob@example.com"}, "right": {"watch"}, "for": {"day"}}); !strings.Contains(page, "bob@example.com") {
 		t.Errorf("shared:\n%s", page)
 	}
-	if _, page, _ := alice.post(at+"/share", url.Values{"email": {"nobody@example.com"}, "right": {"watch"}}); !strings.Contains(page, "has no account here") {
-		t.Errorf("shared with nobody:\n%s", page)
+	// Who has no account yet looks the same, and has the right once the account is made.
+	_, page, _ = alice.post(at+"/share", url.Values{"email": {"Dave@example.com"}, "right": {"watch"}, "for": {"day"}})
+	row := func(email string) string {
+		return regexp.MustCompile(`(?s)<li class="row"><div><strong>` + email + `</strong>.*?</li>`).FindString(page)
+	}
+	if dave := row("dave@example.com"); dave == "" || timeTag.ReplaceAllString(strings.ReplaceAll(dave, "dave@", "bob@"), "") != timeTag.ReplaceAllString(row("bob@example.com"), "") {
+		t.Errorf("shared with who has no account:\n%s\n%s", row("dave@example.com"), row("bob@example.com"))
+	}
+	r.account("dave@example.com")
+	dave := r.browser()
+	dave.signIn("dave@example.com", password, "")
+	if _, body, _ := dave.get("/api/hosts"); !strings.Contains(body, "desk7") {
+		t.Errorf("dave sees %s", body)
+	}
+	alice.post(at+"/share", url.Values{"email": {"erin@example.com"}, "right": {"watch"}})
+	alice.post(at+"/share", url.Values{"email": {"erin@example.com"}, "right": {"none"}})
+	for _, who := range []string{"erin@example.com", "carol@example.com"} {
+		if status, page, _ := alice.post(at+"/share", url.Values{"email": {who}, "right": {"none"}}); status != http.StatusBadRequest || !strings.Contains(page, who+" has no right") {
+			t.Errorf("taken from %s, who has none: %d\n%s", who, status, page)
+		}
 	}
 	for _, do := range []string{"/rename", "/remove", "/share"} {
 		form := url.Values{"name": {"desk7"}, "email": {"carol@example.com"}, "right": {"control"}}

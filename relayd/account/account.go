@@ -159,7 +159,7 @@ func (s *Service) Again(ctx context.Context, id, generation int64) (*Account, er
 
 // ByEmail finds an account, disabled or not, for an administrator.
 func (s *Service) ByEmail(ctx context.Context, email string) (*Account, error) {
-	row, err := s.store.Account(ctx, emailKey(email))
+	row, err := s.store.Account(ctx, EmailKey(email))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, store.Tell(store.ErrNotFound, "there is no account %q; see: relayd account list", clip(email))
 	}
@@ -192,7 +192,7 @@ func (s *Service) Add(ctx context.Context, email string, password []byte, admin 
 		return nil, err
 	}
 	row := store.Account{Email: email, Admin: admin, Password: hash, Created: time.Now()}
-	row.ID, err = s.store.AddAccount(ctx, row, emailKey(email))
+	row.ID, err = s.store.AddAccount(ctx, row, EmailKey(email))
 	if errors.Is(err, store.ErrExists) {
 		return nil, store.Tell(store.ErrExists, "there is an account %q already; change its password with: relayd account password %s", email, email)
 	}

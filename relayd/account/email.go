@@ -42,8 +42,8 @@ func CheckEmail(s string) error {
 	return nil
 }
 
-// emailKey is an e-mail address as accounts are compared. What people type at a door goes through here unchecked.
-func emailKey(s string) string { return strings.ToLower(strings.TrimSpace(s)) }
+// EmailKey is an e-mail address as accounts are compared. What people type at a door goes through here unchecked.
+func EmailKey(s string) string { return strings.ToLower(strings.TrimSpace(s)) }
 
 func cutLast(s string, sep byte) (before, after string, found bool) {
 	if i := strings.LastIndexByte(s, sep); i >= 0 {

@@ -170,7 +170,7 @@ func (s *Service) secondFactor(ctx context.Context, h *Half, code string, src ne
 	if len(plainCode(code)) == totpDigits && !s.pace(h.account.ID).Allow() {
 		return "", refuse.SlowDown.Of(time.Now().Add(codeEvery).Format("15:04:05 MST"))
 	}
-	t, err := s.budget.admit(ctx, emailKey(h.account.Email), src)
+	t, err := s.budget.admit(ctx, EmailKey(h.account.Email), src)
 	if err != nil {
 		return "", err
 	}

@@ -59,7 +59,7 @@ func CheckPassword(email string, password []byte) error {
 	if n < MinPassword || n > MaxPassword {
 		return fmt.Errorf("the password has %d characters; it must have %d to %d", n, MinPassword, MaxPassword)
 	}
-	lower, name := strings.ToLower(string(password)), emailKey(email)
+	lower, name := strings.ToLower(string(password)), EmailKey(email)
 	local, _, _ := cutLast(name, '@')
 	if rest := strings.ReplaceAll(strings.ReplaceAll(lower, name, ""), local, ""); rest != lower && strings.Trim(rest, around) == "" {
 		return errors.New("the password is the account's name; choose another")

@@ -55,7 +55,7 @@ func (s *Service) Knows(ctx context.Context, a *Account, password []byte, src ne
 // checkPassword gives the account whose password it is. What failures have cost is given back only where nothing more is asked for:
 // a right password buys no guesses at the second factor.
 func (s *Service) checkPassword(ctx context.Context, email string, password []byte, src netip.Addr) (*Account, error) {
-	key := emailKey(email)
+	key := EmailKey(email)
 	t, err := s.budget.admit(ctx, key, src)
 	if err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (s *Service) checkPassword(ctx context.Context, email string, password []by
 // clients offer one after another; when a connection ends without a sign-in, the caller calls Failed once.
 // Errors: refuse.SignIn, SlowDown, StorageOut, or ctx's.
 func (s *Service) ByKey(ctx context.Context, email string, key ssh.PublicKey, src netip.Addr) (*Account, error) {
-	k := emailKey(email)
+	k := EmailKey(email)
 	if err := s.budget.allow(k, src); err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func (s *Service) guess(ctx context.Context, src netip.Addr, check func() (*Acco
 // refuse.StorageOut.
 func (s *Service) Failed(ctx context.Context, email string, src netip.Addr, door string) error {
 	b := s.budget
-	t := &try{b, b.keys(emailKey(email), src)}
+	t := &try{b, b.keys(EmailKey(email), src)}
 	b.mu.Lock()
 	for _, k := range t.keys {
 		b.pending[k]++

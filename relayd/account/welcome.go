@@ -53,7 +53,7 @@ func (s *Service) welcome(ctx context.Context, w store.Welcome) (string, time.Ti
 	rand.Read(b)
 	plain := b32.EncodeToString(b)
 	w.Hash = sha256.Sum256([]byte(plain))
-	return inFours(plain), w.Expires, s.store.SetWelcome(ctx, w, emailKey(w.Email), time.Now())
+	return inFours(plain), w.Expires, s.store.SetWelcome(ctx, w, EmailKey(w.Email), time.Now())
 }
 
 // Welcome looks at a code of Invite or ResetCode. It counts as a guess like a password. Errors: refuse.WelcomeInvalid, SlowDown, Busy,
@@ -104,7 +104,7 @@ func (s *Service) Accept(ctx context.Context, code string, password []byte, src 
 	if err := s.trail.Write(ctx, e); err != nil {
 		return w, err
 	}
-	err = s.store.UseWelcome(ctx, welcomeHash(code), emailKey(w.Email), hash, time.Now())
+	err = s.store.UseWelcome(ctx, welcomeHash(code), EmailKey(w.Email), hash, time.Now())
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrExists) {
 		err = refuse.WelcomeInvalid.Of()
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -287,7 +288,41 @@ func (s *Service) Share(ctx context.Context, ref, email string, right Right, exp
 	return c, nil
 }
 
-// Shares are the rights that others have to a computer, by e-mail; ref as in Resolve.
+// maxShares is how many a computer may be shared with by its owner.
+const maxShares = 256
+
+// Offer is Share for who may not learn which accounts there are: an e-mail that has none gets the right when its account is made.
+func (s *Service) Offer(ctx context.Context, ref, email string, right Right, expires time.Time) (*Computer, error) {
+	all, err := s.Shares(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	key := account.EmailKey(email)
+	if right != RightNone && len(all) >= maxShares && !slices.ContainsFunc(all, func(h Share) bool { return account.EmailKey(h.Email) == key }) {
+		return nil, fmt.Errorf("the computer is shared with %d others, as many as it may be; take a right back first", len(all))
+	}
+	switch _, err := s.people.ByEmail(ctx, email); {
+	case err == nil:
+		return s.Share(ctx, ref, email, right, expires)
+	case !errors.Is(err, store.ErrNotFound):
+		return nil, err
+	}
+	c, err := s.Resolve(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if right == RightNone {
+		err = s.store.RemoveOffer(ctx, c.ID, key)
+	} else {
+		err = s.store.SetOffer(ctx, c.ID, key, key, int(right), expires)
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		err = store.Tell(store.ErrNotFound, "%s has no right to %s", email, c.Name)
+	}
+	return c, err
+}
+
+// Shares are the rights that others have, or were offered, to a computer, by e-mail; ref as in Resolve.
 func (s *Service) Shares(ctx context.Context, ref string) ([]Share, error) {
 	c, err := s.Resolve(ctx, ref)
 	if err != nil {

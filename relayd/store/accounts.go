@@ -42,7 +42,7 @@ func scanAccount(row interface{ Scan(...any) error }) (Account, error) {
 	return a, err
 }
 
-// AddAccount adds an account; key is its e-mail as it is compared. ErrExists: the e-mail is taken.
+// AddAccount adds an account, which gets what was offered to its e-mail; key is its e-mail as it is compared. ErrExists: the e-mail is taken.
 func (s *Store) AddAccount(ctx context.Context, a Account, key string) (id int64, err error) {
 	err = s.change(ctx, "add account", func(tx *sql.Tx) error {
 		r, err := tx.ExecContext(ctx, `INSERT INTO accounts (email, email_key, admin, disabled, password, created) VALUES (?,?,?,?,?,?)`,
@@ -50,8 +50,10 @@ func (s *Store) AddAccount(ctx context.Context, a Account, key string) (id int64
 		if err != nil {
 			return err
 		}
-		id, err = r.LastInsertId()
-		return err
+		if id, err = r.LastInsertId(); err != nil {
+			return err
+		}
+		return takeOffers(ctx, tx, id, key)
 	})
 	return id, err
 }

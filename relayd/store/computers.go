@@ -151,16 +151,19 @@ func (s *Store) RemoveShare(ctx context.Context, computer string, account int64)
 	return s.one(ctx, "share", `DELETE FROM shares WHERE computer = ? AND account = ?`, computer, account)
 }
 
-// Shares are the rights others have to a computer, expired ones included, by e-mail.
+// Shares are the rights others have to a computer, or are offered (with no account), expired ones included, by e-mail.
 func (s *Store) Shares(ctx context.Context, computer string) ([]Share, error) {
 	scan := func(row interface{ Scan(...any) error }) (Share, error) {
 		var h Share
 		var expires int64
-		err := row.Scan(&h.Account, &h.Email, &h.Access, &expires)
+		var key string
+		err := row.Scan(&h.Account, &h.Email, &h.Access, &expires, &key)
 		h.Expires = stamp(expires)
 		return h, err
 	}
-	return collect(ctx, s.read, "shares", scan, `SELECT a.id, a.email, s.access, s.expires FROM shares s JOIN accounts a ON a.id = s.account WHERE s.computer = ? ORDER BY a.email_key`, computer)
+	return collect(ctx, s.read, "shares", scan, `
+		SELECT a.id, a.email, s.access, s.expires, a.email_key FROM shares s JOIN accounts a ON a.id = s.account WHERE s.computer = ?1
+		UNION ALL SELECT 0, email, access, expires, email_key FROM offers WHERE computer = ?1 ORDER BY email_key`, computer)
 }
 
 // Invite stores an invitation, for an owner who has fewer than max live ones. Those that expired before now go away.

@@ -136,6 +136,16 @@ CREATE TABLE devices (            -- browsers in which an account is not asked f
 CREATE INDEX devices_by_account ON devices (account);
 `, `
 ALTER TABLE computers ADD COLUMN away INTEGER NOT NULL DEFAULT 0; -- what it said when it went; 0: nothing
+`, `
+CREATE TABLE offers (             -- rights for e-mails that have no account yet
+	computer  TEXT NOT NULL REFERENCES computers ON DELETE CASCADE,
+	email_key TEXT NOT NULL,
+	email     TEXT NOT NULL,
+	access    INTEGER NOT NULL,   -- as in shares
+	expires   INTEGER NOT NULL,
+	PRIMARY KEY (computer, email_key)
+) STRICT;
+CREATE INDEX offers_by_email ON offers (email_key);
 `}
 
 // migrate brings the schema to the last of steps. Each step and its version number are one transaction, so a killed

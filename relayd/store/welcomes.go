@@ -58,8 +58,16 @@ func (s *Store) UseWelcome(ctx context.Context, hash [32]byte, key, phc string, 
 			return err
 		}
 		if w.Account == 0 {
-			return one(ctx, tx, `INSERT INTO accounts (email, email_key, admin, disabled, password, created) VALUES (?,?,?,FALSE,?,?)`,
+			r, err := tx.ExecContext(ctx, `INSERT INTO accounts (email, email_key, admin, disabled, password, created) VALUES (?,?,?,FALSE,?,?)`,
 				w.Email, key, w.Admin, phc, millis(now))
+			if err != nil {
+				return err
+			}
+			id, err := r.LastInsertId()
+			if err != nil {
+				return err
+			}
+			return takeOffers(ctx, tx, id, key)
 		}
 		return one(ctx, tx, `UPDATE accounts SET password = ?, generation = generation + 1 WHERE id = ?`, phc, w.Account)
 	})

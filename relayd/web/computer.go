@@ -195,11 +195,11 @@ func (s *Server) share(w http.ResponseWriter, r *http.Request) {
 		e.Detail += until.UTC().Format(" until 2006-01-02T15:04:05Z")
 	}
 	err = s.alter(r, p, e, func(ctx context.Context) error {
-		_, err := s.Computers.Share(ctx, c.ID, email, right, until)
+		_, err := s.Computers.Offer(ctx, c.ID, email, right, until)
 		return err
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		err = fmt.Errorf("%s has no account here, or no right to this computer", email)
+		err = fmt.Errorf("%s has no right to this computer", email)
 	}
 	s.altered(w, r, p, c, err)
 }

@@ -37,7 +37,7 @@ type Computers interface {
 	Invite(ctx context.Context, owner, name string) (id, secret string, expires time.Time, err error)
 	Rename(ctx context.Context, id, name string) (*registry.Computer, error)
 	Remove(ctx context.Context, id string) (*registry.Computer, error)
-	Share(ctx context.Context, id, email string, right registry.Right, expires time.Time) (*registry.Computer, error)
+	Offer(ctx context.Context, id, email string, right registry.Right, expires time.Time) (*registry.Computer, error)
 	Shares(ctx context.Context, id string) ([]registry.Share, error)
 	Codes() *registry.Codes
 }

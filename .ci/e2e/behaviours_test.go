@@ -328,6 +328,15 @@ func TestBehaviours(t *testing.T) {
 		b.Do(step{"go": at("/connect"), "see": "Log in to this computer"}, step{"forge": true}, step{"go": at("/connect"), "see": "The key of this computer has changed", "look": "24-changed"},
 			step{"click": "#trust", "see": "Log in to this computer"})
 	})
+	part("S25", func() { // there is nothing to install; that one's own viewer does as well is said once, to each person
+		for who, button := range map[string]string{"": "Show me how", "guest": "Do not show again"} {
+			b.Do(step{"who": who, "go": "/computers", "see": "A viewer of your own works, too"}, step{"who": who, "look": "26-hint", "click": "text=" + button, "gone": ".hint"})
+			if who == "" {
+				b.Do(step{"at": at("#viewer"), "see": "vncviewer -via"})
+			}
+			b.Do(step{"who": who, "go": "/computers", "see": "Online", "gone": ".hint"})
+		}
+	})
 	part("S31", func() { // renamed and removed by its owner, and then cut off
 		b.Do(step{"page": 4, "go": at("/connect"), "code": w.Code, "see": "Full screen"},
 			step{"go": at(""), "fill": step{"#name": "laptop"}, "see": "laptop"},

@@ -202,6 +202,16 @@ func (s *Service) Add(ctx context.Context, email string, password []byte, admin 
 	return public(row), nil
 }
 
+// Hinted says whether an account was shown that it can use viewers of its own, and needs it no more.
+func (s *Service) Hinted(ctx context.Context, a *Account) (bool, error) {
+	return s.store.Hinted(ctx, a.ID)
+}
+
+// DropHint says that it needs it no more.
+func (s *Service) DropHint(ctx context.Context, a *Account) error {
+	return s.store.SetHinted(ctx, a.ID)
+}
+
 // Disable ends what an account may do, and its sessions.
 func (s *Service) Disable(ctx context.Context, email string) error {
 	return s.with(ctx, email, func(a *Account) error {

@@ -85,6 +85,17 @@ func (s *Store) SetPassword(ctx context.Context, id int64, phc string) error {
 	return s.one(ctx, "account", `UPDATE accounts SET password = ?, generation = generation + 1 WHERE id = ?`, phc, id)
 }
 
+// Hinted says whether SetHinted was called for an account. ErrNotFound: there is none.
+func (s *Store) Hinted(ctx context.Context, id int64) (hinted bool, err error) {
+	err = s.read.QueryRowContext(ctx, `SELECT hinted FROM accounts WHERE id = ?`, id).Scan(&hinted)
+	return hinted, fault("account", err)
+}
+
+// SetHinted says that an account needs no more hints. ErrNotFound: there is none.
+func (s *Store) SetHinted(ctx context.Context, id int64) error {
+	return s.one(ctx, "account", `UPDATE accounts SET hinted = 1 WHERE id = ?`, id)
+}
+
 // AddKey adds a key to an account that has fewer than max. ErrExists: it has this one already.
 func (s *Store) AddKey(ctx context.Context, account int64, k Key, max int) error {
 	return s.change(ctx, "add key", func(tx *sql.Tx) error {

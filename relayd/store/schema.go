@@ -146,6 +146,8 @@ CREATE TABLE offers (             -- rights for e-mails that have no account yet
 	PRIMARY KEY (computer, email_key)
 ) STRICT;
 CREATE INDEX offers_by_email ON offers (email_key);
+`, `
+ALTER TABLE accounts ADD COLUMN hinted INTEGER NOT NULL DEFAULT 0; -- the offer to use a viewer of one's own was taken note of
 `}
 
 // migrate brings the schema to the last of steps. Each step and its version number are one transaction, so a killed

@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/helmline/helmline/bridge/refuse"
@@ -74,14 +75,37 @@ func show(c registry.Computer, joined []broker.Joined) listed {
 // list serves GET /computers.
 func (s *Server) list(w http.ResponseWriter, r *http.Request, p *Person) {
 	l, err := s.computers(r.Context(), p.Account)
+	hinted := true
+	if err == nil && len(l.Computers) > 0 {
+		hinted, err = s.People.Hinted(r.Context(), p.Account)
+	}
 	if err != nil {
 		s.stored(w, p, err)
 		return
 	}
 	s.look.show(w, r, http.StatusOK, "computers.html", struct {
 		Account *account.Account
+		Ways    Ways
+		Hint    bool // that viewers of one's own do as well
 		list
-	}{p.Account, l})
+	}{p.Account, s.Ways, !hinted, l})
+}
+
+// dropHint serves POST /account/hint: the list shows it no more. With a computer it goes on to where that is explained.
+func (s *Server) dropHint(w http.ResponseWriter, r *http.Request, p *Person) {
+	if !s.paces.pass(p.Account.ID) {
+		http.Error(w, "too many changes at once", http.StatusTooManyRequests)
+		return
+	}
+	if err := s.People.DropHint(r.Context(), p.Account); err != nil {
+		s.stored(w, p, err)
+		return
+	}
+	next := home
+	if id := r.PostFormValue("computer"); id != "" {
+		next = "/computers/" + url.PathEscape(id) + "#viewer"
+	}
+	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 
 // stored tells that the store has failed.

@@ -49,6 +49,8 @@ type People interface {
 	ByEmail(ctx context.Context, email string) (*account.Account, error)
 	SetPassword(ctx context.Context, email string, password []byte) error
 	Keys(ctx context.Context, email string) ([]account.Key, error)
+	Hinted(ctx context.Context, a *account.Account) (bool, error)
+	DropHint(ctx context.Context, a *account.Account) error
 	AddKey(ctx context.Context, email string, line []byte) (account.Key, error)
 	RemoveKey(ctx context.Context, email, fingerprint string) error
 	Factors(ctx context.Context, a *account.Account) (account.Factors, error)
@@ -159,6 +161,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("POST /computers/{computer}/share", s.share)
 	mux.HandleFunc("POST /computers/{computer}/code", s.code)
 	mux.HandleFunc("GET /account", s.forPerson(s.account))
+	mux.HandleFunc("POST /account/hint", s.forPerson(s.dropHint))
 	mux.HandleFunc("GET /account/confirm", s.forPerson(s.askProof))
 	mux.HandleFunc("POST /account/confirm", s.forPerson(s.prove))
 	mux.HandleFunc("POST /account/confirm/passkey", s.forPerson(s.provePasskey))

@@ -229,11 +229,11 @@ func TestWebSession(t *testing.T) {
 
 	// A ticket is for whom it was given to, for one computer, and once.
 	spent := alice.ticket("desk7", "watch")
-	if _, no := bob.reachWith("desk7", spent); no == nil || no.Code != refuse.NoRoute.Code {
+	if _, no := bob.reachWith("desk7", spent); no == nil || *no != *refuse.TicketInvalid.Of() {
 		t.Errorf("somebody else's ticket: %+v", no)
 	}
 	for _, ticket := range []string{spent, "", alice.ticket("desk8", "watch")} {
-		if _, no := alice.reachWith("desk7", ticket); no == nil || no.Code != refuse.NoRoute.Code {
+		if _, no := alice.reachWith("desk7", ticket); no == nil || *no != *refuse.TicketInvalid.Of() {
 			t.Errorf("ticket %q: %+v", ticket, no)
 		}
 	}

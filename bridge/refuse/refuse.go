@@ -66,6 +66,8 @@ var (
 
 	WelcomeInvalid = add(40024, "Code not valid", "the code is wrong, used or expired", "ask whoever gave it to you for a new one")
 
+	TicketInvalid = add(40024, "Page not valid", "what the page opens its session with was used, has expired, or belongs to another sign-in", "load the page again")
+
 	// Recording.
 	NotRecorded = add(40043, "Not recorded", "%s records every session and cannot do so now: %s", "at the computer: \"journalctl -u hostd-net\" says more") // computer, cause
 

@@ -185,7 +185,7 @@ func (d *Desk) join(p *Person, ws *websocket.Conn, computer string, viewer netip
 	}
 	role, ok := d.tickets.spend(h.Ticket, p, computer)
 	if !ok {
-		_ = tell(ws, refuse.NoRoute.Of("the page took too long to connect"))
+		_ = tell(ws, refuse.TicketInvalid.Of())
 		ws.Close(websocket.StatusPolicyViolation, "no such ticket")
 		return
 	}

@@ -102,6 +102,7 @@ func TestBehaviours(t *testing.T) {
 		link := fmt.Sprint(b.Do(step{"eval": "document.querySelector('#link').textContent"})[0])
 		guest := func(s step) step { s["who"] = "guest"; return s }
 		b.Do(
+			guest(step{"go": "/welcome#%E0%A4%A", "see": "The link is damaged"}),
 			guest(step{"go": link[strings.Index(link, "/welcome"):], "see": "Choose a password"}),
 			guest(step{"fill": step{"#password": guestPassword, "#again": guestPassword}, "see": "The account is yours"}),
 			guest(step{"click": ".top button", "see": "E-mail address"}),

@@ -1,1 +1,1 @@
-var e=decodeURIComponent(location.hash.slice(1));e&&(history.replaceState(null,"",location.pathname),document.getElementById("code").value=e,document.getElementById("ask").requestSubmit());
+var e=location.hash.slice(1);if(e){history.replaceState(null,"",location.pathname);try{document.getElementById("code").value=decodeURIComponent(e),document.getElementById("ask").requestSubmit()}catch{document.getElementById("damaged").hidden=!1}}

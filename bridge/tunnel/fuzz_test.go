@@ -187,6 +187,31 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
+func FuzzReadWord(f *testing.F) {
+	f.Add([]byte("\x00\x0a{\"ping\":1}\x00\x00"))
+	f.Add([]byte("\x10\x01"))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		r := bytes.NewReader(in)
+		var again bytes.Buffer
+		for {
+			at := len(in) - r.Len()
+			word, err := ReadWord(iotest.OneByteReader(r))
+			if err != nil {
+				if (err == io.EOF) != (at == len(in)) {
+					t.Fatalf("%d bytes behind the last word: %v", len(in)-at, err)
+				}
+				if !bytes.Equal(again.Bytes(), in[:at]) {
+					t.Fatalf("%x, written again %x", in[:at], again.Bytes())
+				}
+				return
+			}
+			if err := WriteWord(&again, word); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // shortReads gives at most n bytes at a time.
 type shortReads struct {
 	data []byte

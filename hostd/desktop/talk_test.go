@@ -129,9 +129,7 @@ func TestTalkRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	for end := time.Now().Add(patience); s.texts(bob) == nil && time.Now().Before(end); { // it could talk from then on
-		time.Sleep(time.Millisecond)
-	}
+	says(t, s, bob, c, "You are watching.") // it could talk from then on
 	if _, err := join(t.Context(), t, s, tunnel.Header{Purpose: tunnel.Talk, Session: "e", Account: bob}); !refuse.NotResumed.Is(err) {
 		t.Errorf("end to end: %v", err)
 	}

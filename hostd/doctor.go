@@ -39,7 +39,7 @@ func doctorCommand(out io.Writer) *command {
 		}
 		sick := false
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		for _, f := range examine(ctx, c, codeSetLine(config)) {
+		for _, f := range examine(ctx, c, toRun("code set", config)) {
 			mark := "ok"
 			if f.remedy != "" {
 				mark, sick = "!", true

@@ -46,17 +46,18 @@ func enrollCommand(out io.Writer) *command {
 			default:
 				return &usageError{"hostd enroll: give it the token that \"relayd host invite\" prints, or --token-stdin"}
 			}
-			return enroll(ctx, c, token, codeSetLine(config), out)
+			return enroll(ctx, c, token, toRun("code set", config), out)
 		},
 	}
 }
 
-// codeSetLine is the command that sets the code of the computer whose settings --config names.
-func codeSetLine(config flag.Value) string {
-	if config.String() == "" {
-		return "hostd code set"
+// toRun is the line that runs a command of hostd for the computer whose settings --config names.
+func toRun(command string, config flag.Value) string {
+	line := "hostd " + command
+	if file := config.String(); file != "" {
+		line += " --config " + file
 	}
-	return "hostd code set --config " + config.String()
+	return line
 }
 
 // enroll spends the token before anything else, so that nobody who answers a question slowly finds it expired. setLine is advice for

@@ -30,23 +30,32 @@ func printJSON(out io.Writer, v any) error {
 
 func statusCommand(out io.Writer) *command {
 	asJSON := false
-	return &command{name: "status", flags: jsonFlag(&asJSON), run: func(ctx context.Context, c *conf.Host, args []string) error {
-		if err := noArgs("status", args); err != nil {
-			return err
-		}
-		r, err := part.Ask(ctx, c.Socket(), part.Request{Op: part.OpStatus})
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			return printJSON(out, r.Status)
-		}
-		printStatus(out, r.Status)
-		return nil
-	}}
+	var config flag.Value
+	return &command{
+		name: "status",
+		flags: func(fs *flag.FlagSet) {
+			jsonFlag(&asJSON)(fs)
+			config = fs.Lookup("config").Value
+		},
+		run: func(ctx context.Context, c *conf.Host, args []string) error {
+			if err := noArgs("status", args); err != nil {
+				return err
+			}
+			r, err := part.Ask(ctx, c.Socket(), part.Request{Op: part.OpStatus})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(out, r.Status)
+			}
+			printStatus(out, r.Status, config)
+			return nil
+		},
+	}
 }
 
-func printStatus(out io.Writer, s *part.Status) {
+// printStatus writes the status of the computer whose settings --config names.
+func printStatus(out io.Writer, s *part.Status, config flag.Value) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	defer w.Flush()
 	line := func(name, format string, args ...any) {
@@ -72,13 +81,14 @@ func printStatus(out io.Writer, s *part.Status) {
 	}
 	line("screen", "%s", s.Seat)
 	line("recording", "%s", s.Recording)
-	line("log in by", "%s", loginWays(s))
+	line("log in by", "%s", loginWays(s, toRun("code set", config)))
 	if n := len(s.Locked); n > 0 {
-		line("locked out", "%d, the last until %s; \"hostd unlock\" ends it", n, when(s.Locked[0]))
+		line("locked out", "%d, the last until %s; \"%s\" ends it", n, when(s.Locked[0]), toRun("unlock", config))
 	}
 }
 
-func loginWays(s *part.Status) string {
+// loginWays advises setLine where there is no way.
+func loginWays(s *part.Status, setLine string) string {
 	switch {
 	case s.CodeSet && s.OSLogin:
 		return "access code, or user name and password"
@@ -87,7 +97,7 @@ func loginWays(s *part.Status) string {
 	case s.OSLogin:
 		return "user name and password"
 	}
-	return "nothing; set an access code: hostd code set"
+	return "nothing; set an access code: " + setLine
 }
 
 // when is a time as a person at the computer reads it.

@@ -32,6 +32,7 @@ const (
 
 // A Half is a sign-in with a right password that the account's second factor has to complete.
 type Half struct {
+	Codes   bool // it has an authenticator that makes codes; without one there are only the recovery codes, beside passkeys
 	account *Account
 	until   time.Time
 	tries   int // wrong codes so far; guarded by the mutex of Service

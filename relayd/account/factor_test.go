@@ -63,7 +63,7 @@ func (r relay) authenticator(email string) (code func(later int64) string, recov
 func (r relay) half(email string) *Half {
 	r.t.Helper()
 	_, h, err := r.Password(r.t.Context(), email, []byte(password), netip.Addr{}, "web")
-	if err != nil || h == nil {
+	if err != nil || h == nil || !h.Codes {
 		r.t.Fatal(h, err)
 	}
 	return h

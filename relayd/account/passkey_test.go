@@ -158,6 +158,9 @@ func TestPasskey(t *testing.T) {
 	if err := r.try("alice@example.com", password, home); !refuse.NeedsFactor.Is(err) {
 		t.Errorf("the password alone: %v", err)
 	}
+	if _, half, err := r.Password(t.Context(), "alice@example.com", []byte(password), home, "ssh"); half == nil || half.Codes {
+		t.Errorf("nothing makes codes for her, and she is asked for one: %+v, %v", half, err)
+	}
 
 	signIn := func(said []byte) error {
 		a, err := r.PasskeySignIn(t.Context(), said, relayName, relayHost, home, "web")

@@ -35,7 +35,11 @@ func (s *Service) Password(ctx context.Context, email string, password []byte, s
 		return nil, nil, err
 	}
 	if a.Factor {
-		return nil, &Half{account: a, until: time.Now().Add(halfTime)}, nil
+		_, err := s.store.Authenticator(ctx, a.ID)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return nil, nil, err
+		}
+		return nil, &Half{Codes: err == nil, account: a, until: time.Now().Add(halfTime)}, nil
 	}
 	if err := s.Succeeded(ctx, a, src, door); err != nil {
 		return nil, nil, err

@@ -465,6 +465,22 @@ func TestRevokedDuringTheHandshake(t *testing.T) {
 
 // A source that must wait, or a relay that cannot look, is no wrong key and no wrong password: a refusal that counted as
 // one would feed itself.
+// Who has only passkeys as second factor, which SSH cannot ask for, is told how they come in.
+func TestSecondFactorAsksForWhatThereIs(t *testing.T) {
+	for codes, want := range map[bool]string{true: "Code of your authenticator, or a recovery code", false: "Come with an SSH key that your account has, or type a recovery code"} {
+		v := &visit{gate: &Gate{People: &all{}}, ctx: t.Context()}
+		_, err := v.secondFactor(&account.Half{Codes: codes}, func(_, _ string, questions []string, _ []bool) ([]string, error) {
+			if len(questions) != 1 || !strings.Contains(questions[0], want) {
+				t.Errorf("asked %q, not %q", questions, want)
+			}
+			return []string{"000000"}, nil
+		})
+		if !refuse.WrongFactor.Is(err) {
+			t.Error(err)
+		}
+	}
+}
+
 func TestOnlyWrongSecretsCount(t *testing.T) {
 	auths := map[string]ssh.AuthMethod{"key": ssh.PublicKeys(theComputer), "password": ssh.Password("secret")}
 	for _, k := range []*refuse.Kind{refuse.SlowDown, refuse.StorageOut, refuse.Busy} {

@@ -145,7 +145,11 @@ func (v *visit) signIn(email string, password []byte) (*ssh.Permissions, *accoun
 }
 
 func (v *visit) secondFactor(half *account.Half, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
-	code, err := question(ask, "Code of your authenticator, or a recovery code: ")
+	what := "Code of your authenticator, or a recovery code: "
+	if !half.Codes {
+		what = "A passkey works in a browser only. Come with an SSH key that your account has, or type a recovery code: "
+	}
+	code, err := question(ask, what)
 	if err != nil {
 		return nil, err
 	}

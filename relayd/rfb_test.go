@@ -63,9 +63,9 @@ func TestRefusalsAtTheRFBDoor(t *testing.T) {
 		{"somebody else's computer", "bob@example.com/desk8", password, "40008: no computer of that name is yours or shared with you; look it up on the relay's list of your computers"},
 		{"unknown role", "alice@example.com/desk7/look", password, "40008: no computer of that name is yours or shared with you; look it up on the relay's list of your computers"},
 		{"offline", "alice@example.com/desk9", password, "40001: desk9 is offline, last seen " + time.Now().UTC().Format("15:04") + " UTC; switch it on and check its network"},
-		{"controlled", "alice@example.com/desk8", password, refuse.Held.Text("carol@example.com", "10:04")},
-		{"may only watch", "bob@example.com/desk7", password, "40015: you may watch desk7, not control it; sign in with /watch, or ask its owner for the right"},
-		{"may only watch, takes", "bob@example.com/desk7/take", password, "40015: you may watch desk7, not control it; sign in with /watch, or ask its owner for the right"},
+		{"controlled", "alice@example.com/desk8", password, refuse.Held.Text("carol@example.com", "10:04") + " (a role stands behind the user name: /watch, /take)"},
+		{"may only watch", "bob@example.com/desk7", password, "40015: you may watch desk7, not control it; watch it, or ask its owner for the right (a role stands behind the user name: /watch, /take)"},
+		{"may only watch, takes", "bob@example.com/desk7/take", password, "40015: you may watch desk7, not control it; watch it, or ask its owner for the right (a role stands behind the user name: /watch, /take)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v, err := r.viewer(c.user, c.password)

@@ -86,7 +86,9 @@ func TestBrowserSharesControl(t *testing.T) {
 	do(step{"who": "alice", "go": "/computers", "click": "a.name"}, step{"who": "alice", "code": w.Code, "see": "You control it"})
 	do(step{"who": "bob", "go": "/computers", "click": "a.name"}, step{"who": "bob", "code": w.Code, "see": "40010: Controlled"},
 		step{"who": "bob", "see": Account + " has been in control", "axe": true},
-		step{"who": "bob", "click": "#offer a"}, step{"who": "bob", "code": w.Code, "see": Account + " controls it", "axe": true, "shot": "watches"})
+		step{"who": "bob", "click": "#look", "see": Account + " controls it", "axe": true, "shot": "watches"}, step{"who": "bob", "click": "#leave", "see": "It lasted"},
+		step{"who": "bob", "go": "/computers", "click": "a.name"}, step{"who": "bob", "code": w.Code, "see": "40010: Controlled"},
+		step{"who": "bob", "click": "#ask", "see": "Asking " + Account}, step{"who": "alice", "click": "#keep"}, step{"who": "bob", "see": "40011"}, step{"who": "bob", "click": "#told-close"})
 
 	do(step{"who": "bob", "click": "#take"}, step{"who": "alice", "see": "asks for control", "axe": true, "shot": "asked"},
 		step{"who": "alice", "click": "#keep"}, step{"who": "bob", "see": "40011", "axe": true, "shot": "denied"})
@@ -107,8 +109,8 @@ func TestBrowserSharesControl(t *testing.T) {
 	v.Proc.End()
 	do(step{"who": "bob", "see": "Nobody controls it"}, step{"who": "bob", "click": "#take"}, step{"who": "bob", "see": "You control it"},
 		step{"who": "bob", "choose": step{"#keys": "Esc"}}, step{"who": "bob", "click": "#watch"}, step{"who": "alice", "see": "Nobody controls it"})
-	if n := w.logged("viewer logged in"); n != 3 {
-		t.Errorf("%d log-ins, of three viewers", n)
+	if n, refused := w.logged("viewer logged in"), w.logged("control refused"); n != 2 || refused != 2 {
+		t.Errorf("%d log-ins, and %d where another controlled", n, refused)
 	}
 }
 

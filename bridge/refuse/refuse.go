@@ -51,13 +51,13 @@ var (
 	OtherOwner = add(40025, "Enrolled already", "this computer is enrolled for another account of the relay", "have it removed there first: \"relayd host remove\"")
 
 	// Control.
-	Held        = add(40010, "Controlled", "%s has been in control since %s", "watch, or ask for control with /take")                   // holder, time
+	Held        = add(40010, "Controlled", "%s has been in control since %s", "watch, or ask for control")                              // holder, time
 	Denied      = add(40011, "Request denied", "%s did not hand over control", "watch, or ask again later")                             // holder
 	AskTimeout  = add(40012, "Request timed out", "%s did not answer the request for control", "watch, or ask again later")             // holder
-	TakenOver   = add(40013, "Control taken", "%s has taken control", "you go on watching; ask for control with /take")                 // taker
+	TakenOver   = add(40013, "Control taken", "%s has taken control", "you go on watching, and may ask for control")                    // taker
 	Ended       = add(40014, "Session ended", "the session was ended by %s", "ask them, or sign in again")                              // who
 	Idle        = add(40014, "Session ended", "nobody typed into the form of %s", "sign in again")                                      // computer
-	WatchOnly   = add(40015, "Watch only", "you may watch %s, not control it", "sign in with /watch, or ask its owner for the right")   // computer
+	WatchOnly   = add(40015, "Watch only", "you may watch %s, not control it", "watch it, or ask its owner for the right")              // computer
 	TooMany     = add(40016, "Too many sessions", "%s serves as many sessions as it can", "try again later")                            // computer
 	NeedsE2E    = add(40017, "End to end only", "%s only accepts end-to-end sessions", "come through the SSH door: vncviewer -via")     // computer
 	YourLimit   = add(40018, "Too many of yours", "you have %s sessions on %s, as many as a guest may", "end one first")                // number, computer
@@ -130,6 +130,25 @@ func (k *Kind) Of(args ...any) *Refusal {
 	}
 	n := min(strings.Count(k.Detail, "%s"), len(args))
 	return &Refusal{k.Code, k.Title, fmt.Sprintf(k.Detail, args[:n]...), fmt.Sprintf(k.Remedy, args[n:]...)}
+}
+
+// OffersRole says whether another role is what helps.
+func (r *Refusal) OffersRole() bool {
+	switch r.Code {
+	case Held.Code, Denied.Code, AskTimeout.Code, TakenOver.Code, WatchOnly.Code:
+		return true
+	}
+	return false
+}
+
+// Where is the refusal as it reads where how says how one takes another role.
+func (r *Refusal) Where(how string) *Refusal {
+	if !r.OffersRole() {
+		return r
+	}
+	said := *r
+	said.Remedy += " (" + how + ")"
+	return &said
 }
 
 // Text is the refusal as one line of at most 256 bytes.

@@ -47,15 +47,14 @@ func left(until, now time.Time) int {
 
 // showTaken offers what still works when control was refused.
 func (s *session) showTaken(r *refuse.Refusal) {
-	switch r.Code {
-	case refuse.Held.Code, refuse.Denied.Code, refuse.AskTimeout.Code, refuse.TakenOver.Code, refuse.WatchOnly.Code, refuse.Busy.Code:
-		s.wipePage()
-		s.state, s.page = asksRole, form.Taken(s.srv.name(), s.user, r, !refuse.WatchOnly.Is(r), s.force)
-		s.unasked = time.Now()
-		s.stay()
-	default:
+	if !r.OffersRole() && !refuse.Busy.Is(r) {
 		s.over(r, time.Now())
+		return
 	}
+	s.wipePage()
+	s.state, s.page = asksRole, form.Taken(s.srv.name(), s.user, r, !refuse.WatchOnly.Is(r), s.force)
+	s.unasked = time.Now()
+	s.stay()
 }
 
 // leased takes in who controls now. The monitor's loop has stopped or let go the input already.

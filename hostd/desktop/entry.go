@@ -165,12 +165,15 @@ func (s *server) secure(ctx context.Context, conn net.Conn, se *session, code st
 		refusal = refuse.CodeInvalid.Of()
 	case refusal == nil && c.proof != nil:
 		refusal = s.logInAs(ctx, se, ipc.Login{Method: ipc.MethodResume, Secret: c.proof})
-	case refusal == nil && !c.code:
+	case (refusal == nil || refuse.Held.Is(refusal) && len(c.key) > 0) && !c.code: // it may come back as a watcher
 		refusal = s.logIn(ctx, se, c.user, c.secret, c.key)
 	}
 	clear(c.secret)
 	clear(c.key)
 	if refusal != nil {
+		if t != rfb.SecRA2ne { // a page offers roles itself
+			refusal = refusal.Where("a role stands before the name: watch." + s.name() + ", take." + s.name())
+		}
 		next, err := c.result(minor, refusal.Error())
 		return 0, 0, errors.Join(refusal, err, next.Close())
 	}

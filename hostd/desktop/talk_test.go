@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -165,6 +166,15 @@ func TestUnfold(t *testing.T) {
 	if _, err := rfbtest.Handshake(fromVersion(t, s, alice), rfbtest.Config{Security: uint8(rfb.SecRA2256), User: "alice", Password: folded}); err == nil {
 		t.Error("taken apart from another viewer")
 	}
+	h.with(func() { h.opened = refuse.Held.Of(bob, "10:04") }) // hostd keeps who logs in all the same
+	_, err = rfbtest.Handshake(fromVersion(t, s, alice), rfbtest.Config{Security: uint8(rfb.SecRA2ne), User: "mallory", Password: folded})
+	var refused *rfbtest.RefusedError
+	h.with(func() {
+		h.opened = nil
+		if !errors.As(err, &refused) || !strings.HasPrefix(refused.Reason, "5:") {
+			t.Errorf("a log-in while another controls: %v", err)
+		}
+	})
 	proof := ipc.AppendProof(nil, key, 1)
 	_, _ = rfbtest.Handshake(fromVersion(t, s, alice), rfbtest.Config{Security: uint8(rfb.SecRA2ne), User: "alice", Password: "\x00" + base64.RawURLEncoding.EncodeToString(proof)})
 	h.with(func() {

@@ -157,7 +157,8 @@ type Open struct {
 	E2E     bool // the viewer's RFB security ends here
 }
 
-// Opened answers Open. A refusal (held, too many, end-to-end only) is early advice.
+// Opened answers Open. A refusal (held, too many, end-to-end only) is early advice. An end-to-end session that is refused as held exists
+// all the same, for a log-in with a Key.
 type Opened struct {
 	ID      uint32
 	Refusal *refuse.Refusal
@@ -206,7 +207,7 @@ type LoggedIn struct {
 	Left    int             // attempts before a lock-out, when a refusal may be tried again; -1: not told
 	Until   time.Time       // end of a lock-out, zero: none
 	User    string          // OS user
-	Role    Role            // what a resumed session goes on as; 0: as it was opened
+	Role    Role            // what the session goes on as; 0: as it was opened
 }
 
 // Control asks for control for a logged-in session. Force takes it without asking the holder, if hostd allows; it may follow a

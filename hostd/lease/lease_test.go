@@ -212,7 +212,7 @@ func TestLease(t *testing.T) {
 func TestHeldText(t *testing.T) {
 	d := newDesk()
 	d.lease.Take(party(1), Plain, start)
-	if got := d.lease.Held("other@example.com").Error(); got != "40010: user1@example.com has been in control since 10:04; watch, or ask for control with /take" {
+	if got := d.lease.Held("other@example.com").Error(); got != "40010: user1@example.com has been in control since 10:04; watch, or ask for control" {
 		t.Fatal(got)
 	}
 	d.lease.Leave(1, true, start)

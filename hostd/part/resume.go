@@ -28,14 +28,14 @@ type wayBack struct {
 	account string
 	user    *login.Account
 	admin   bool
-	control bool // it was in control when it was cut off
+	control bool // it was in control when it was cut off, or was refused it
 }
 
-// keep lets a session that ends without a word be resumed for a while.
-func (m *Monitor) keep(s *session) {
+// keep lets a session that ends without a word, or where another controls, be resumed for a while; control says as what.
+func (m *Monitor) keep(s *session, control bool) {
 	b := s.back
 	s.back = nil
-	b.control = m.lease.Holds(s.id)
+	b.control = control
 	own := 0
 	for _, o := range m.parted {
 		if o.account == b.account {

@@ -136,3 +136,56 @@ func TestResume(t *testing.T) {
 		})
 	}
 }
+
+// Who logs in where another controls is told so, and goes on as what they want then without another log-in.
+func TestHeldLogInIsKept(t *testing.T) {
+	s := newStage(t, SeatState{Kind: SeatUser, UID: alice.UID, Session: "1", Display: ":0"}, nil)
+	holder := s.enter("alice@example.com", "alice", ipc.RoleControl)
+	w := s.worker()
+	_, r := s.control(holder, false, false)
+	wantCode(t, r, 0)
+	const carol = "carol@example.com"
+	key := bytes.Repeat([]byte{7}, ipc.KeySize)
+	// opened is a session of RSA-AES, which hostd-net logs in after an early refusal.
+	opened := func(role ipc.Role, early int) uint32 {
+		s.lastSes++
+		s.net.send(ipc.TypeOpen, ipc.Open{ID: s.id(), Session: s.lastSes, Account: carol, Role: role, E2E: true})
+		wantCode(t, get[ipc.Opened](s.net, ipc.TypeOpened).Refusal, early)
+		return s.lastSes
+	}
+	logIn := func(n uint32, l ipc.Login) ipc.LoggedIn {
+		l.ID, l.Session = s.id(), n
+		s.net.send(ipc.TypeLogin, l)
+		return get[ipc.LoggedIn](s.net, ipc.TypeLoggedIn)
+	}
+	typed := func(secret string) ipc.Login {
+		return ipc.Login{Method: ipc.MethodPassword, User: "alice", Secret: []byte(secret), Key: bytes.Clone(key)}
+	}
+	proof := func(count uint32) ipc.Login {
+		return ipc.Login{Method: ipc.MethodResume, Secret: ipc.AppendProof(nil, key, count)}
+	}
+	n := opened(ipc.RoleControl, 40010)
+	wantCode(t, logIn(n, typed("wrong")).Refusal, 1326)
+	wantCode(t, logIn(n, typed("alice")).Refusal, 40010)
+	s.net.send(ipc.TypeClose, ipc.Close{Session: n})
+	n = opened(ipc.RoleWatch, 0)
+	wantCode(t, logIn(n, proof(1)).Refusal, 0)
+	s.net.send(ipc.TypeClose, ipc.Close{Session: n, Vanished: true})
+	n = opened(ipc.RoleTake, 0)
+	in := logIn(n, proof(2))
+	wantCode(t, in.Refusal, 0)
+	same(t, "role while another controls", in.Role, ipc.RoleWatch)
+	s.net.send(ipc.TypeClose, ipc.Close{Session: n})
+	n = opened(ipc.RoleTake, 0)
+	in = logIn(n, typed("alice"))
+	wantCode(t, in.Refusal, 0)
+	same(t, "role of who may ask", in.Role, ipc.RoleWatch)
+	s.net.send(ipc.TypeClose, ipc.Close{Session: n})
+	n = opened(ipc.RoleControl, 40010)
+	wantCode(t, logIn(n, typed("alice")).Refusal, 40010)
+	s.net.send(ipc.TypeYield, ipc.Yield{Session: holder})
+	s.release(w)
+	in = logIn(opened(ipc.RoleControl, 0), proof(1))
+	wantCode(t, in.Refusal, 0)
+	same(t, "role once nobody controls", in.Role, ipc.RoleControl)
+}

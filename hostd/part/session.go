@@ -80,7 +80,7 @@ func (m *Monitor) open(n *netPart, o ipc.Open) error {
 	case o.Role == ipc.RoleControl:
 		r = m.lease.Held(account)
 	}
-	if r == nil {
+	if r == nil || o.E2E && refuse.Held.Is(r) { // whose log-in may be kept
 		m.sessions[o.Session] = &session{
 			id: o.Session, account: account, viewer: refuse.Printable(o.Viewer, 64), relay: refuse.Printable(o.Relay, 64),
 			role: o.Role, e2e: o.E2E, opened: time.Now(),
@@ -133,6 +133,8 @@ func methodName(m ipc.Method) string {
 }
 
 // loggedIn takes the answer to a log-in. A right secret of a user who may not see the desktop is refused like one who may not log in.
+// Where another controls, a viewer that can come back is told so, and comes back as what it then wants without another log-in; one that
+// wants to ask for control watches until it does.
 func (m *Monitor) loggedIn(n *netPart, s *session, l ipc.Login, r login.Result, admin bool) {
 	if m.net != n || m.sessions[s.id] != s {
 		return // the session is over
@@ -152,12 +154,22 @@ func (m *Monitor) loggedIn(n *netPart, s *session, l ipc.Login, r login.Result, 
 		return
 	}
 	m.counts.Logins++
-	s.user, s.admin = r.Account, admin
 	if len(l.Key) > 0 {
 		s.back = &wayBack{key: l.Key, account: s.account, user: r.Account, admin: admin}
 	}
+	role := ipc.Role(0)
+	if held := m.lease.Held(s.account); held != nil && s.back != nil {
+		if s.role == ipc.RoleControl {
+			m.log.Info("control refused", "viewer", s.viewer, "account", s.account, "user", r.Account.Name, "code", held.Code)
+			m.keep(s, true)
+			n.send(ipc.TypeLoggedIn, ipc.LoggedIn{ID: l.ID, Refusal: held, Left: -1})
+			return
+		}
+		role = ipc.RoleWatch
+	}
+	s.user, s.admin = r.Account, admin
 	m.log.Info("viewer logged in", "viewer", s.viewer, "account", s.account, "by", methodName(l.Method), "user", s.user.Name)
-	n.send(ipc.TypeLoggedIn, ipc.LoggedIn{ID: l.ID, Left: -1, User: s.user.Name})
+	n.send(ipc.TypeLoggedIn, ipc.LoggedIn{ID: l.ID, Left: -1, User: s.user.Name, Role: role})
 	if m.seatGone == nil { // else reseat finds it a desktop
 		m.join(s, m.desktopAt(place))
 	}
@@ -243,7 +255,7 @@ func (m *Monitor) endSession(id uint32, vanished bool) {
 	}
 	s.waits = false
 	if vanished && s.back != nil {
-		m.keep(s)
+		m.keep(s, m.lease.Holds(id))
 	}
 	m.lease.Leave(id, vanished, time.Now())
 	m.leaveDesktop(s)

@@ -70,7 +70,7 @@ func (d *Code) serve(ctx context.Context, g *guest) error {
 	}
 	grant, err := d.match(ctx, g.from.Addr(), func(code string) bool { return rfb.Answers(code, challenge, response) })
 	if err != nil {
-		return g.refuse(c, err)
+		return g.refuse(c, err, "")
 	}
 	return g.enter(ctx, d.Desks, c, broker.Request{
 		Account: grant.Account, Computer: grant.Computer, Role: grant.Role, Door: DoorCode,

@@ -107,7 +107,7 @@ func (g *guest) enter(ctx context.Context, desks Desks, c net.Conn, req broker.R
 	req.Viewer, req.Minor, req.Purpose = g.from, g.minor, tunnel.RFBInit
 	s, err := desks.Open(ctx, req)
 	if err != nil {
-		return g.refuse(c, err)
+		return g.refuse(c, err, roles[req.Door])
 	}
 	defer s.Close()
 	g.at.Leave()
@@ -124,13 +124,19 @@ func (g *guest) enter(ctx context.Context, desks Desks, c net.Conn, req broker.R
 	return nil
 }
 
-// refuse tells the viewer why it is not let in and waits a moment, so that the text is read before the connection
-// ends.
-func (g *guest) refuse(c net.Conn, err error) error {
+// roles is how one takes another role, by the door.
+var roles = map[string]string{
+	DoorRFB:  "a role stands behind the user name: /watch, /take",
+	DoorCode: "a code is for one role",
+}
+
+// refuse tells the viewer why it is not let in, with how another role is taken, and waits a moment, so that the text is read before
+// the connection ends.
+func (g *guest) refuse(c net.Conn, err error, role string) error {
 	reason := "the relay cannot serve you now"
 	var r *refuse.Refusal
 	if errors.As(err, &r) {
-		reason = r.Error()
+		reason = r.Where(role).Error()
 	}
 	if g.within("end of the connection", g.times.Linger) != nil {
 		return err
@@ -213,7 +219,7 @@ func (d *RFB) serve(ctx context.Context, g *guest) error {
 	name := ParseName(user)
 	acct, err := d.signIn(ctx, name.Account, password, g.from.Addr())
 	if err != nil {
-		return g.refuse(c, err)
+		return g.refuse(c, err, "")
 	}
 	return g.enter(ctx, d.Desks, c, broker.Request{
 		Account: acct, Computer: name.Computer, Role: name.Role, Door: DoorRFB,

@@ -14,10 +14,12 @@ const reachTime = 25000; // ms; the relay itself gives the computer 10 s
 const returnTime = 30000; // ms after a cut in which the page tries to come back; the computer waits as long
 const tryTime = 6000; // ms for one try of that
 const greetTime = 10000; // ms in which a computer that is reached shows its key
+const keptTime = 28000; // ms in which a computer that has refused control still knows who has logged in, a little less than that
 const loginTime = 75000; // ms for its answer to a log-in; the computer gives itself 60 s
 
 // What a computer says no to, but may say yes to when something else is typed.
 const typedWrong = new Set([1326, 1327, 1328, 1330, 1331, 1909, 5, 40019]);
+const held = 40010, watchOnly = 40015;
 // What a session does not end for, as it goes by: offline, not ready, relay restarting, no route to the relay.
 const passing = new Set([40001, 40003, 40004, 40007]);
 
@@ -28,16 +30,17 @@ class Session {
     constructor(pass, user) {
         this.pass = pass; // null: it cannot come back
         this.user = user;
-        this.since = 0; // when the desktop came, ms
-        this.role = page.role; // to come back with
-        this.wants = null; // said to the computer when it is back
+        this.since = 0; // when the desktop came, ms; 0: not yet
+        this.role = page.role; // what the person wants
+        this.wants = page.role === "take" ? "control" : null; // said to the computer when the desktop is there
+        this.kept = 0; // until when a log-in holds that did not bring control, ms
     }
 }
 
 // An Attempt is one connection, from its WebSocket to its end.
 class Attempt {
-    // typed is what the person has typed for an earlier attempt, null when they are still to be asked. A session that was cut off is
-    // gone on with until that time.
+    // typed is what the person has typed for an earlier attempt, null when they are still to be asked. A session that was cut off, or
+    // refused control, is gone on with until that time.
     constructor(typed, session, until) {
         this.typed = typed;
         this.session = session;
@@ -50,7 +53,7 @@ class Attempt {
     get current() { return run === this; }
 
     step(text) {
-        if (!this.back) connecting(text);
+        if (!this.session?.since) connecting(text);
     }
 
     async begin() {
@@ -61,7 +64,8 @@ class Attempt {
         try {
             const limit = this.back ? tryTime : reachTime;
             if (this.back) this.typed = { username: "", password: await this.session.pass.proof() };
-            const role = !this.back || this.session.role === "watch" ? page.role : "take"; // the computer gives what was there before, no more
+            const wanted = this.session?.role ?? page.role;
+            const role = this.session?.since && wanted === "control" ? "take" : wanted; // the computer gives what was there before, no more
             const ticket = await askTicket(way + "/ticket", role, limit);
             if (!this.current || !ticket) return;
             this.channel = await Channel.connect(url, ticket, limit, () => this.current && this.step("Reaching the computer…"));
@@ -80,7 +84,7 @@ class Attempt {
         on("disconnect", () => this.disconnected());
         on("clipboard", d => bar.copied(d.text));
         on("desktopname", d => { document.title = d.name || page.name; });
-        this.rfb.viewOnly = page.role === "watch";
+        this.rfb.viewOnly = (this.session?.role ?? page.role) === "watch";
         this.bound(this.back ? tryTime : greetTime);
         this.channel.start();
     }
@@ -100,7 +104,7 @@ class Attempt {
     // failed is told that there is no connection. What a session may come back from is tried again.
     failed(refusal) {
         this.ended = true;
-        if (!this.back) return refuse(refusal);
+        if (!this.session?.since) return refuse(refusal);
         if (!passing.has(refusal.code) || Date.now() > this.until) return end(this.session.since, refusal);
         setTimeout(() => this.current && comeBack(this.session, this.until), 500 + Math.random() * 1000);
     }
@@ -126,7 +130,7 @@ class Attempt {
 
     trust() {
         memory.keep({ pin: this.key.pin });
-        if (this.ended || this.back) return start(null);
+        if (this.ended || this.back) return start(null, this.session?.since ? null : this.session);
         connecting("Waiting for the computer's own log-in…");
         this.approve();
     }
@@ -157,7 +161,7 @@ class Attempt {
         memory.keep({ pin: this.key.pin });
         const pass = new Pass();
         const password = pass.secretWith(secret);
-        const session = new Session(password && pass, username);
+        const session = Object.assign(new Session(password && pass, username), this.session && { role: this.session.role, wants: this.session.wants });
         const typed = { username, password: password ?? secret };
         if (this.ended) return start(typed, session);
         this.session = session;
@@ -180,7 +184,18 @@ class Attempt {
             return;
         }
         this.back = false;
+        if (refusal.code === held && this.session?.pass) this.session.kept ||= Date.now() + keptTime;
         refuse(refusal);
+    }
+
+    // as goes on as another role, without another log-in while the computer knows the last one.
+    as(role) {
+        const s = this.session ?? new Session(null, null);
+        s.role = role;
+        s.wants = role === "take" ? "control" : null;
+        if (s.kept < Date.now()) return start(null, s);
+        run = new Attempt(null, s, s.kept);
+        run.begin();
     }
 
     connected() {
@@ -189,16 +204,23 @@ class Attempt {
         if (s.user) memory.keep({ user: s.user });
         this.joined = true;
         s.since ||= Date.now();
-        this.channel.onword = word => this.current && bar.hear(word);
+        this.channel.onword = word => this.current && this.hear(word);
         this.channel.onlatency = ms => this.current && bar.latency(ms);
         this.channel.onending = () => this.current && bar.keepPicture();
         this.channel.talk();
         bar.attach(this.rfb, this.channel);
-        if (!this.back) show("desk");
+        s.kept = 0;
+        if ($("desk").hidden) show("desk");
         this.back = false;
-        if (s.wants) this.channel.say({ host: { want: s.wants } });
-        s.wants = null;
         this.rfb.focus();
+    }
+
+    hear(word) {
+        const s = this.session;
+        bar.hear(word);
+        if (!s.wants || !word.host?.state?.shows) return;
+        if (!word.host.state.control) this.channel.say({ host: { want: s.wants } });
+        s.wants = null;
     }
 
     // shut is the refusal when the computer does not offer RA2ne: it only takes viewers that encrypt the whole session.
@@ -291,7 +313,8 @@ function refuse(r) {
     $("refused-title").textContent = r.code ? `${r.code}: ${r.title}` : r.title;
     $("refused-detail").textContent = r.detail;
     $("refused-remedy").textContent = r.remedy;
-    $("offer").hidden = ![40010, 40011, 40012, 40015].includes(r.code);
+    $("offer").hidden = r.code !== held && r.code !== watchOnly;
+    $("ask").hidden = r.code === watchOnly;
 }
 
 function end(since, refusal) {
@@ -329,6 +352,15 @@ $("code-link").addEventListener("click", () => {
     $("secret").focus();
 });
 $("trust").addEventListener("click", () => run.trust());
+// Without a click of the first button alone these are links: to a new tab, and another log-in.
+for (const [id, role] of [["look", "watch"], ["ask", "take"]]) {
+    $(id).addEventListener("click", e => {
+        if (e.ctrlKey || e.metaKey || e.shiftKey) return;
+        e.preventDefault();
+        run.as(role);
+    });
+}
+$("try").addEventListener("click", () => run.as(page.role));
 for (const b of document.querySelectorAll(".again")) b.addEventListener("click", () => start(null));
 // A page that the browser has kept aside comes back without its connection.
 addEventListener("pageshow", e => e.persisted && start(null));

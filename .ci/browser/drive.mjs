@@ -52,6 +52,8 @@ async function person(name) {
         const context = await browser.newContext({ colorScheme: plan.dark ? "dark" : "light", viewport: wide });
         context.setDefaultTimeout(plan.patience ?? 30000);
         await context.addInitScript({ path: new URL("node_modules/axe-core/axe.min.js", import.meta.url).pathname });
+        // As Chromium's video decoder sometimes is: it never answers.
+        await context.addInitScript(() => { if (window.VideoDecoder) VideoDecoder.prototype.flush = () => new Promise(() => {}) });
         // A session's steps are gone before a test can look; so they are noted.
         await context.addInitScript(() => {
             document.addEventListener("securitypolicyviolation", e => console.error("Content Security Policy:", e.violatedDirective, e.blockedURI));
@@ -148,7 +150,12 @@ async function step(s) {
         if (s.dark !== undefined) await page.emulateMedia({ colorScheme: s.dark ? "dark" : "light" });
     }
     if (s.passkeys !== undefined) await passkeys(page, s.passkeys);
-    if (s.go) await page.goto(plan.site + s.go);
+    if (s.go) {
+        await page.goto(plan.site + s.go).catch(e => { // which Chromium says when it sees a network that is only just made
+            if (!e.message.includes("ERR_NETWORK_CHANGED")) throw e;
+            return page.goto(plan.site + s.go);
+        });
+    }
     if (s.back) await page.goBack();
     if (s.fill) {
         for (const [field, text] of Object.entries(s.fill)) await page.fill(field, text);

@@ -1,5 +1,6 @@
 // The session page: reaches the computer, has the person log in to it, and shows its desktop with a bar above. After a cut it comes back
 // by itself.
+import "./novideo.js";
 import RFB from "@novnc/novnc";
 import { Bar } from "./bar.js";
 import { Channel } from "./channel.js";

@@ -29,6 +29,9 @@ func (w *World) NoVNC(port, user, password string) *Viewer {
 	pages := http.NewServeMux()
 	pages.Handle("/", http.FileServer(http.Dir(filepath.Join(novnc, "node_modules/@novnc/novnc"))))
 	pages.HandleFunc("/{$}", func(out http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery != "" {
+			w.T.Logf("noVNC's page comes anew after %s", r.URL.RawQuery)
+		}
 		http.ServeFile(out, r, filepath.Join(novnc, "page.html"))
 	})
 	pages.HandleFunc("/credentials", func(out http.ResponseWriter, r *http.Request) {

@@ -7,7 +7,7 @@ unitdir  = $(PREFIX)/lib/systemd/system
 usersdir = $(PREFIX)/lib/sysusers.d
 
 # How long each fuzz target runs in "make check".
-FUZZTIME ?= 20s
+FUZZTIME ?= 12s
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOBUILD  = go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
@@ -49,7 +49,7 @@ bench: build ## beside its peers, in one run: the relay and the screen server; t
 	go run ./.ci/bench/screen -rate 20 -trip 40 -many=false -only film
 	go run ./.ci/bench/screen -trip 40 -many=false -only typing,scrolled
 
-fuzz: ## every fuzz target for FUZZTIME (20s)
+fuzz: ## every fuzz target for FUZZTIME (12s)
 	go run ./.ci/fuzz -time $(FUZZTIME)
 
 demo: build ## a relay, this computer and a desktop to try; ADDRESS=0.0.0.0 lets other machines in

@@ -1,7 +1,7 @@
 // Fuzz runs every fuzz target of the module for a while, as many at a time as there are processors, and fails if one
 // finds something. What a target found stands in its testdata/fuzz, to be committed with the repair.
 //
-//	go run ./.ci/fuzz -time 20s
+//	go run ./.ci/fuzz -time 12s
 //	go run ./.ci/fuzz -time 10m -keep     also copies what widened the coverage into testdata/fuzz, short inputs first
 //	go run ./.ci/fuzz -only FuzzReader    only targets whose name holds this
 package main
@@ -39,7 +39,7 @@ type target struct {
 }
 
 func main() {
-	each := flag.Duration("time", 20*time.Second, "how long each target runs")
+	each := flag.Duration("time", 12*time.Second, "how long each target runs")
 	parallel := flag.Int("parallel", runtime.NumCPU(), "targets at a time")
 	only := flag.String("only", "", "part of a target's name")
 	keep := flag.Bool("keep", false, "copy what widened the coverage into testdata/fuzz")

@@ -76,3 +76,26 @@ func encoded(target, text string) string {
 	}
 	return text
 }
+
+// swapTexts copies a text on the computer, and it comes into the session page's clipboard; then the page sends one, and programs on the
+// computer paste it from both selections.
+func (b *Chromium) swapTexts(page int, text string) {
+	w := b.w
+	w.T.Helper()
+	b.Do(step{"page": page, "click": "#clipboard-open", "see": "Clipboard of the computer"})
+	for _, selection := range []string{"clipboard", "primary"} {
+		want := selection + " " + text
+		w.copyOn(w.Desk, clipboard{selection, "UTF8_STRING"}, want)
+		w.Until("the page has what was copied in "+selection, func() (bool, error) {
+			got := b.Do(step{"page": page, "eval": "document.querySelector('#clipboard-text').value"})[0]
+			return got == want, fmt.Errorf("it has %.60q", got)
+		})
+	}
+	b.Do(step{"page": page, "fill": step{"#clipboard-text": text}}, step{"page": page, "click": "#clipboard-send"}) // Return in the field is of the text
+	for _, selection := range []string{"clipboard", "primary"} {
+		w.Until("a program pastes from "+selection+" what the page sent", func() (bool, error) {
+			got, err := w.Desk.Output(w.Ctx, "xclip", "-o", "-selection", selection, "-t", "UTF8_STRING")
+			return err == nil && got == text+"\n", fmt.Errorf("it pastes %.60q, %v", got, err)
+		})
+	}
+}

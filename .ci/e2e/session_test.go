@@ -131,6 +131,7 @@ func TestBrowserTabs(t *testing.T) {
 		step{"page": 1, "type": "one\n"}, step{"page": 2, "see": "You control it"}, step{"page": 2, "close": true},
 		step{"page": 1, "type": "two\n"}, step{"see": "Computers"})
 	d.WaitTyped("one\ntwo\n")
+	b.swapTexts(1, "ÄΩ€中😀\nsecond line\n")
 	w.Until("the other session is over", func() (bool, error) {
 		sessions, err := w.Sessions()
 		return len(sessions) == 1, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"image"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -72,45 +73,85 @@ func (w *World) recordings() []string {
 	return all
 }
 
-// lastOf is the last picture of a recording, which may be being written.
-func lastOf(w *World, path string) frame.Image {
+// openRecording opens a recording, which may be being written.
+func (w *World) openRecording(path string) *record.File {
 	w.T.Helper()
 	b, err := os.ReadFile(path)
 	w.Check(err)
 	f, err := record.Open(bytes.NewReader(b), int64(len(b)), nil)
 	w.Check(err)
-	p := f.NewPlayer()
-	p.Seek(f.Duration)
-	return p.Picture()
+	return f
 }
 
-// A computer that records every session: what TigerVNC plays of it is what was on the screen, to the pixel, although hostd-net was killed
-// in the middle. When it cannot record, nobody gets in.
-func TestRecording(t *testing.T) {
-	w := NewWorld(t, Options{Host: "[policy]\nrecording = \"required\"\n", Time: 5 * time.Minute})
-	d := w.Furnish()
-	first, err := Shot(w.Desk)
+// recorded returns what is on the computer's screen, once a recording has it.
+func (w *World) recorded(path string) frame.Image {
+	w.T.Helper()
+	live, err := Shot(w.Desk)
 	w.Check(err)
-	v := w.TigerVNC("")
-	takeTheHelm(w, d, v, "a session that is recorded")
-	last, err := Shot(w.Desk)
-	w.Check(err)
-	all := w.recordings()
-	if len(all) != 1 {
-		t.Fatalf("%d recordings of one session", len(all))
-	}
 	w.Until("the recording has what is on the screen", func() (bool, error) {
-		_, ok := Find(lastOf(w, all[0]), last, recordedPointer)
+		f := w.openRecording(path)
+		p := f.NewPlayer()
+		p.Seek(f.Duration)
+		_, ok := Find(p.Picture(), live, recordedPointer)
 		return ok, nil
 	})
+	return live
+}
+
+// seek has TigerVNC go to each tenth of a recording, at random, and what it shows is to the pixel what was on the computer's screen. live
+// are all the pictures that the screen has had while it was recorded.
+func (v *Viewer) seek(f *record.File, live []frame.Image) {
+	v.w.T.Helper()
+	p := f.NewPlayer()
+	seen := map[int]bool{}
+	for _, tenth := range rand.Perm(10) {
+		p.Seek(f.Duration * time.Duration(tenth) / 10)
+		n := slices.IndexFunc(live, func(m frame.Image) bool { _, ok := Find(p.Picture(), m, recordedPointer); return ok })
+		if n < 0 {
+			v.w.T.Fatalf("what was recorded at %d/10 has never been on the screen", tenth)
+		}
+		seen[n] = true
+		v.Key(fmt.Sprint(tenth), "Escape")
+		v.waitShows(fmt.Sprintf("the recording at %d/10", tenth), live[n])
+	}
+	if len(seen) < 3 {
+		v.w.T.Errorf("ten places have shown %d pictures of %d", len(seen), len(live))
+	}
+}
+
+// A computer that records every session: what TigerVNC plays of it is what was on the screen, to the pixel, wherever it goes in it,
+// although hostd-net was killed in the middle. When it cannot record, nobody gets in.
+func TestRecording(t *testing.T) {
+	w := NewWorld(t, Options{Host: "[policy]\nrecording = \"required\"\n", Time: 5 * time.Minute})
+	w.Furnish()
+	v := w.TigerVNC("")
+	v.LogIn()
+	w.Until("the session is recorded", func() (bool, error) { return len(w.recordings()) > 0, nil })
+	all := w.recordings()
+	live := []frame.Image{w.recorded(all[0])}
+	root := func(args ...string) {
+		_, err := w.Desk.Output(w.Ctx, append([]string{"xsetroot"}, args...)...)
+		w.Check(err)
+	}
+	for n := range 12 { // patterns, each drawn at once
+		root("-fg", fmt.Sprintf("#%02x40c0", 20*n), "-bg", fmt.Sprintf("#30%02x60", 250-20*n), "-mod", fmt.Sprint(5+n), "7")
+		live = append(live, w.recorded(all[0]))
+		v.WaitEqual(w.Desk)
+	}
+	root("-solid", fmt.Sprintf("#%06x", background))
+	live = append(live, w.recorded(all[0]))
+	if all = w.recordings(); len(all) != 1 {
+		t.Fatalf("%d recordings of one session", len(all))
+	}
+	last := live[len(live)-1]
 	w.killPart("net")
 	v.Proc.End()
 
 	played := w.Replay(all[0])
+	played.Key("Escape")
 	played.waitShows("the end of the recording", last)
-	played.Key("Home")
-	played.waitShows("its beginning", first)
-	played.Key("End")
+	played.seek(w.openRecording(all[0]), live)
+	played.Key("End", "Escape")
 	played.waitShows("its end again", last)
 
 	w.WaitOnline()
@@ -125,7 +166,7 @@ func TestRecording(t *testing.T) {
 	w.Check(os.Remove(dir))
 	w.Check(os.Mkdir(dir, 0o700))
 	net := fmt.Sprint(w.hostPart("net")) // it has mounts of its own
-	_, err = w.Set.Output(w.Ctx, rig.Program{Args: []string{"nsenter", "-t", net, "-m", "mount", "-t", "tmpfs",
+	_, err := w.Set.Output(w.Ctx, rig.Program{Args: []string{"nsenter", "-t", net, "-m", "mount", "-t", "tmpfs",
 		"-o", fmt.Sprintf("size=138m,mode=700,uid=%d,gid=%d", w.NetUser.UID, w.NetUser.GID), "helmline-e2e", dir}})
 	w.Check(err)
 	c := w.watch()

@@ -28,7 +28,7 @@ const (
 )
 
 // Keys says what keys do, for people.
-const Keys = "space: pause · ←/→: 10 s · page up/down: 1 min · ↑/↓: speed · home, end · 0…9: tenths"
+const Keys = "space: pause · ←/→: 10 s · page up/down: 1 min · ↑/↓: speed · home, end · 0…9: tenths · esc: hide this"
 
 // Config says how a recording is shown.
 type Config struct {

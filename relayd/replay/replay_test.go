@@ -69,7 +69,10 @@ func serveIt(t *testing.T, cfg Config) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Password, cfg.Bar = "pass1234", 100*time.Millisecond
+	cfg.Password = "pass1234"
+	if cfg.Bar == 0 {
+		cfg.Bar = 100 * time.Millisecond
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- Serve(ctx, l, cfg, func(v string, err error) { t.Logf("%s: %v", v, err) }) }()
@@ -161,6 +164,12 @@ func TestKeysGoElsewhere(t *testing.T) {
 	}
 	press(t, c, form.KeyUp, form.KeyUp, form.KeyUp, form.KeyUp, form.KeyUp, form.KeyUp, ' ') // 64 times as fast, from 50 on
 	shows(t, c, 100)
+}
+
+func TestEscapeHidesTheBar(t *testing.T) {
+	c := dial(t, serveIt(t, Config{File: recording(t), Speed: 1, Paused: true, Bar: time.Hour}), rfbtest.Config{Encodings: []int32{rfb.ZRLE}})
+	press(t, c, '7', form.KeyEscape)
+	shows(t, c, 70)
 }
 
 func TestPasswordIsNeeded(t *testing.T) {

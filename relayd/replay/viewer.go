@@ -274,6 +274,9 @@ func (v *viewer) key(sym uint32) {
 		}
 	}
 	v.barEnds = now.Add(v.cfg.Bar)
+	if sym == form.KeyEscape {
+		v.barEnds = now
+	}
 }
 
 const (

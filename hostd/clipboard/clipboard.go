@@ -204,7 +204,7 @@ func (c *Clipboard) Run(stop <-chan struct{}) error {
 		case e := <-c.events:
 			err = c.event(e[:])
 		case <-c.wake:
-			c.listensNow()
+			err = c.listensNow()
 		case now := <-timer.C:
 			c.tick(now)
 		}
@@ -251,19 +251,27 @@ func (c *Clipboard) tick(now time.Time) {
 	}
 }
 
-// listensNow looks for what has been copied already.
-func (c *Clipboard) listensNow() {
+// listensNow looks for what has been copied already. Events that came before the answers are of that, too: they do not make it new.
+func (c *Clipboard) listensNow() error {
 	if !c.listening() || !c.open() {
 		c.newest, c.asking = 0, question{}
-		return
+		return nil
 	}
-	for _, s := range [...]xproto.Atom{c.atoms.clipboard, xproto.AtomPrimary} {
+	found := xproto.Atom(0)
+	for _, s := range [...]xproto.Atom{xproto.AtomPrimary, c.atoms.clipboard} { // what was copied is rather meant than what was marked
 		r, err := xproto.GetSelectionOwner(c.x, s).Reply()
 		if err == nil && r.Owner != 0 && r.Owner != c.window {
-			c.newest, c.since, c.due = s, xproto.TimeCurrentTime, time.Now()
-			return
+			found = s
 		}
 	}
+	for n := len(c.events); n > 0; n-- {
+		e := <-c.events
+		if err := c.event(e[:]); err != nil {
+			return err
+		}
+	}
+	c.newest, c.since, c.due = found, xproto.TimeCurrentTime, time.Now()
+	return nil
 }
 
 func (c *Clipboard) event(e []byte) error {

@@ -202,16 +202,21 @@ func (m *Monitor) sendLease() {
 func (m *Monitor) refreshLogin() {
 	ctx := m.ctx
 	m.spawn(func() {
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-		defer cancel()
-		codeSet, osLogin := m.c.Login.CodeSet(ctx), m.c.Login.OSLogin()
+		setWays := m.loginWays(ctx)
 		m.post(func() {
 			w := m.welcome
-			w.CodeSet, w.OSLogin, w.CodeFirst = codeSet, osLogin, m.c.CodeFirst(codeSet)
-			if w != m.welcome {
+			if setWays(&w); w != m.welcome {
 				m.welcome = w
 				m.sendWelcome()
 			}
 		})
 	})
+}
+
+// loginWays asks how one can log in, for 10 s at most, and gives what writes the answer into a Welcome.
+func (m *Monitor) loginWays(ctx context.Context) (set func(*ipc.Welcome)) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	codeSet, osLogin := m.c.Login.CodeSet(ctx), m.c.Login.OSLogin()
+	return func(w *ipc.Welcome) { w.CodeSet, w.OSLogin, w.CodeFirst = codeSet, osLogin, m.c.CodeFirst(codeSet) }
 }

@@ -179,11 +179,11 @@ func (m *Monitor) Run(ctx context.Context) error {
 	m.expire.Stop()
 	m.seat = m.c.Seat.Current()
 	m.welcome = ipc.Welcome{
-		Name: m.c.Name, Size: m.c.Size, OSLogin: m.c.Login.OSLogin(), Greeter: m.seat.Kind == SeatGreeter,
+		Name: m.c.Name, Size: m.c.Size, Greeter: m.seat.Kind == SeatGreeter,
 		RequireE2E: m.c.RequireE2E, BootID: m.boot, Clipboard: m.c.Clipboard, Taped: m.c.Recording.Required, KeepTapes: m.c.Recording.Keep,
 	}
 	m.taping = m.c.Recording.Required
-	m.refreshLogin()
+	m.loginWays(ctx)(&m.welcome) // now: who asks when hostd is ready gets the answer
 	m.spawn(m.superviseNet)
 	for {
 		select {

@@ -78,6 +78,7 @@ func serve(ctx context.Context, c *conf.Host, log *slog.Logger) error {
 		Parts: parts, Seat: seatOf(seat, c.Display.Xauthority), Login: logins, Lookup: login.LookupID,
 		Admins: c.Login.Admins, TakeForce: c.Policy.TakeForce, CodeFirst: codeFirst(c.Login.CodeFirst),
 		RequireE2E: c.Policy.RequireE2E, MaxSessions: c.Policy.MaxSessions, Size: c.Display.Pixels(), Clipboard: clipboard(c.Policy.Clipboard),
+		Ends: power.End,
 		Recording: part.Recording{
 			Allowed: c.Policy.Recording == conf.RecordAllowed, Required: c.Policy.Recording == conf.RecordRequired,
 			Space: int64(c.Policy.RecordSpace) << 20, Keep: time.Duration(c.Policy.RecordDays) * 24 * time.Hour,

@@ -39,7 +39,8 @@ type fakeHost struct {
 
 	mu       sync.Mutex // guards what follows
 	welcome  ipc.Welcome
-	opened   *refuse.Refusal        // answer to every Open
+	opened   *refuse.Refusal // answer to every Open
+	ends     []ipc.AtEnd
 	manual   bool                   // no Attach after a log-in
 	sessions map[uint32]ipc.Open    // open ones
 	users    map[uint32]string      // of logged-in ones
@@ -212,6 +213,8 @@ func (h *fakeHost) message(p []byte) {
 				h.send(ipc.TypeControlled, ipc.Controlled{ID: c.ID, Refusal: refuse.Denied.Of(h.account(h.holder))})
 			}
 		}
+	case ipc.TypeAtEnd:
+		h.ends = append(h.ends, decode[ipc.AtEnd](h, p))
 	case ipc.TypeClose:
 		m := decode[ipc.Close](h, p)
 		h.closed[m.Session] = m

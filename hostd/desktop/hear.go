@@ -200,7 +200,7 @@ func (s *server) attach(m ipc.Attach) {
 	}
 	s.mu.Unlock()
 	s.tell(m.Session, false, func(n *news) {
-		n.desk, n.user, n.force, n.attached, n.detached = d, m.User, m.Force, true, false
+		n.desk, n.user, n.force, n.ends, n.atEnd, n.attached, n.detached = d, m.User, m.Force, m.Ends, m.AtEnd, true, false
 	})
 }
 

@@ -90,8 +90,10 @@ type session struct {
 	holder   string // as the last notice said
 	recorded bool   // as it did
 	control  bool
-	lost     bool      // it had control, and who has it now is not known yet
-	force    bool      // it may take control without asking
+	lost     bool // it had control, and who has it now is not known yet
+	force    bool // it may take control without asking
+	ends     bool // it may have the desktop locked or logged off at its end
+	atEnd    ipc.Ending
 	idle     time.Time // when the form closes
 	until    time.Time // end of the notice, of the asking, or of the last page
 	cause    string    // why the session ends, for the log
@@ -105,6 +107,8 @@ type news struct {
 	desk     *desk
 	user     string
 	force    bool
+	ends     bool
+	atEnd    ipc.Ending
 	attached bool // desk is new
 	detached bool
 	refusal  *refuse.Refusal // of detached
@@ -289,6 +293,7 @@ func (s *session) look(ctx context.Context) {
 	}
 	if n.attached {
 		s.desk, s.loggedIn, s.force, s.control = n.desk, true, n.force, s.epoch.Load() != 0
+		s.ends, s.atEnd = n.ends, n.atEnd
 		s.shown = shown{} // it may have been hidden
 		if n.user != "" {
 			s.user = n.user

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,7 @@ type order struct {
 	Answer uint32 `json:"answer"` // the number of the session that asks for control
 	Grant  bool   `json:"grant"`  // beside Answer
 	Screen *int   `json:"screen"` // which of the screens to show, from 1; 0: all
+	AtEnd  string `json:"at_end"` // of endings
 }
 
 // told is what the page is told about its session, whenever it changes.
@@ -48,9 +50,13 @@ type told struct {
 	Recorded bool      `json:"recorded"`
 	Screens  int       `json:"screens"` // of the desktop
 	Screen   int       `json:"screen"`  // that is shown, from 1; 0: all
+	AtEnd    string    `json:"at_end"`  // what the session does to the desktop at its end, of endings; empty: it can do nothing
 
 	Refusal *refuse.Refusal `json:"refusal,omitempty"` // of what was last wanted
 }
+
+// endings are what a page calls them.
+var endings = [...]string{ipc.EndLeaves: "leave", ipc.EndLocks: "lock", ipc.EndLogsOff: "log off"}
 
 // A pageWord is what goes to the page.
 type pageWord struct {
@@ -229,6 +235,9 @@ func (s *session) tellPage() {
 	if s.question != nil {
 		t.Asker, t.Asks, t.Left = s.ask.Asker, refuse.Printable(s.ask.Account, tunnel.MaxAccount), left(s.ask.Until, time.Now())
 	}
+	if s.ends && int(s.atEnd) < len(endings) {
+		t.AtEnd = endings[s.atEnd]
+	}
 	t.Holds = s.srv.relayName(s.lease.Session)
 	s.talk.tell(t)
 }
@@ -253,6 +262,8 @@ func (s *session) order(ctx context.Context, o order) {
 		}
 	case o.Screen != nil:
 		s.chooseNumber(*o.Screen)
+	case o.AtEnd != "":
+		s.endBy(o.AtEnd)
 	case o.Want == "watch":
 		s.yield()
 	case (o.Want == "control" || o.Want == "force") && !s.control:
@@ -276,6 +287,18 @@ func (s *session) yield() {
 		s.asked++ // the answer is not heard any more
 	}
 	if err := s.srv.monitor.conn.Send(ipc.TypeYield, ipc.Yield{Session: s.number}); err != nil {
+		s.cause = err.Error()
+	}
+}
+
+// endBy says what is to become of the desktop at the session's end.
+func (s *session) endBy(name string) {
+	i := slices.Index(endings[:], name)
+	if i < 0 || !s.ends || !s.control {
+		return
+	}
+	s.atEnd = ipc.Ending(i)
+	if err := s.srv.monitor.conn.Send(ipc.TypeAtEnd, ipc.AtEnd{Session: s.number, Do: s.atEnd}); err != nil {
 		s.cause = err.Error()
 	}
 }

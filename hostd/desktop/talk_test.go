@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +108,13 @@ func TestTalk(t *testing.T) {
 	a.say(order{Want: "control"})
 	a.until("control", func(w pageWord) bool { return w.State.Control && w.State.Refusal == nil })
 	h.await("the holder", func() bool { return h.account(h.holder) == alice })
+
+	h.with(func() { h.send(ipc.TypeAttach, ipc.Attach{Session: h.holder, Desktop: 1, User: "alice", Ends: true}) })
+	a.until("the choice", func(w pageWord) bool { return w.State.AtEnd == "leave" })
+	a.say(order{AtEnd: "burn"})
+	a.say(order{AtEnd: "log off"})
+	a.until("what was chosen", func(w pageWord) bool { return w.State.AtEnd == "log off" })
+	h.await("what was chosen", func() bool { return slices.Equal(h.ends, []ipc.AtEnd{{Session: h.holder, Do: ipc.EndLogsOff}}) })
 }
 
 // Who may not talk, and what ends a talk.

@@ -46,6 +46,7 @@ const (
 	TypePaste                    // Clip, binary: what the desktop's clipboard shall hold; from hostd to the worker too
 	TypeRecorded                 // Recorded, answer to a Record, and later when a recording has failed
 	TypeYield                    // Yield
+	TypeAtEnd                    // AtEnd
 )
 
 // Messages of hostd to hostd-net.
@@ -238,6 +239,22 @@ type Yield struct {
 	Session uint32
 }
 
+// Ending is what becomes of the OS session on the computer's screen when a session of ours ends that controls it.
+type Ending uint8
+
+// Endings.
+const (
+	EndLeaves  Ending = iota // it stays as it is
+	EndLocks                 // its screen is locked
+	EndLogsOff               // it ends, with all that runs in it
+)
+
+// AtEnd says what a session in control, whose Attach allows it, wants at its end.
+type AtEnd struct {
+	Session uint32
+	Do      Ending
+}
+
 // Close ends a session. Vanished keeps its control for the grace time.
 type Close struct {
 	Session  uint32
@@ -296,6 +313,8 @@ type Attach struct {
 	Desktop uint32
 	User    string
 	Force   bool // it may take control of this desktop without asking
+	Ends    bool // AtEnd is heeded
+	AtEnd   Ending
 }
 
 // Detach takes the desktop away from a session, which gets the form again.

@@ -157,7 +157,7 @@ func (m *Monitor) attach(d *desktop) {
 			if d.tape == tapeRuns {
 				m.logTaped(s)
 			}
-			m.net.send(ipc.TypeAttach, ipc.Attach{Session: s.id, Desktop: d.number, User: s.user.Name, Force: m.mayForce(s)})
+			m.net.send(ipc.TypeAttach, ipc.Attach{Session: s.id, Desktop: d.number, User: s.user.Name, Force: m.mayForce(s), Ends: m.mayEnd(s), AtEnd: s.atEnd})
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 // FuzzFromNet sends the monitor any packet as hostd-net could. It must not crash, and nobody must be logged in or control by it.
 func FuzzFromNet(f *testing.F) {
-	for _, t := range []ipc.Type{ipc.TypeHello, ipc.TypeOpen, ipc.TypeLogin, ipc.TypeControl, ipc.TypeAnswer, ipc.TypeClose, ipc.TypeOnline} {
+	for _, t := range []ipc.Type{ipc.TypeHello, ipc.TypeOpen, ipc.TypeLogin, ipc.TypeControl, ipc.TypeAnswer, ipc.TypeAtEnd, ipc.TypeClose, ipc.TypeOnline} {
 		f.Add(append([]byte{byte(t)}, `{"ID":1,"Session":1,"Role":1,"Method":2,"Secret":"eA==","Take":true,"Force":true,"Asker":1,"Grant":true}`...))
 	}
 	f.Add(ipc.Input{Session: 1, Epoch: 7<<32 + 1, Kind: ipc.InputKey, A: 97, B: 1}.AppendTo(nil))

@@ -74,6 +74,8 @@ func (m *Monitor) fromNet(n *netPart, p []byte) error {
 		return handle(m, n, p, m.answer)
 	case ipc.TypeYield:
 		return handle(m, n, p, m.yield)
+	case ipc.TypeAtEnd:
+		return handle(m, n, p, m.atEnd)
 	case ipc.TypeClose:
 		return handle(m, n, p, m.closeSession)
 	case ipc.TypeResize:

@@ -28,14 +28,19 @@ type wayBack struct {
 	account string
 	user    *login.Account
 	admin   bool
-	control bool // it was in control when it was cut off, or was refused it
+	control bool  // it was in control when it was cut off, or was refused it
+	at      place // where that was
+	atEnd   ipc.Ending
 }
 
 // keep lets a session that ends without a word, or where another controls, be resumed for a while; control says as what.
 func (m *Monitor) keep(s *session, control bool) {
 	b := s.back
 	s.back = nil
-	b.control = control
+	b.control, b.atEnd = control, s.atEnd
+	if s.desktop != nil {
+		b.at = s.desktop.place
+	}
 	own := 0
 	for _, o := range m.parted {
 		if o.account == b.account {
@@ -56,6 +61,9 @@ func (m *Monitor) forget(b *wayBack) {
 	if i := slices.Index(m.parted, b); i >= 0 {
 		clear(b.key)
 		m.parted = slices.Delete(m.parted, i, i+1)
+		if b.control {
+			m.wrapUp(b.at, b.atEnd)
+		}
 	}
 }
 
@@ -74,7 +82,7 @@ func (m *Monitor) resume(n *netPart, s *session, l ipc.Login) {
 		n.send(ipc.TypeLoggedIn, ipc.LoggedIn{ID: l.ID, Refusal: refusal, Left: -1})
 		return
 	}
-	s.user, s.admin, s.back = b.user, b.admin, b
+	s.user, s.admin, s.back, s.atEnd = b.user, b.admin, b, b.atEnd
 	role := ipc.RoleWatch
 	if b.control && s.role != ipc.RoleWatch && m.lease.Held(s.account) == nil {
 		role = ipc.RoleControl

@@ -28,7 +28,8 @@ type session struct {
 	attached bool           // hostd-net has been told to show it
 	lost     place          // of a seat's desktop that went away under it; zero: none did
 
-	back *wayBack // nil: it cannot be resumed
+	back  *wayBack // nil: it cannot be resumed
+	atEnd ipc.Ending
 
 	trying  context.CancelFunc // of the log-in under way; nil: none
 	control uint32             // ID of the Control that waits for its answer
@@ -254,10 +255,15 @@ func (m *Monitor) endSession(id uint32, vanished bool) {
 		s.trying()
 	}
 	s.waits = false
+	holds := m.lease.Holds(id)
 	if vanished && s.back != nil {
-		m.keep(s, m.lease.Holds(id))
+		m.keep(s, holds)
+		holds = false // it may come back
 	}
 	m.lease.Leave(id, vanished, time.Now())
+	if holds && s.desktop != nil {
+		m.wrapUp(s.desktop.place, s.atEnd)
+	}
 	m.leaveDesktop(s)
 	if s.user != nil {
 		m.log.Info("viewer gone", "viewer", s.viewer, "account", s.account, "user", s.user.Name)
@@ -269,7 +275,7 @@ func (m *Monitor) detach(s *session, why *refuse.Refusal) {
 	m.Refused(s.id, why)
 	m.lease.Leave(s.id, false, time.Now())
 	m.leaveDesktop(s)
-	s.user, s.admin, s.back = nil, false, nil
+	s.user, s.admin, s.back, s.atEnd = nil, false, nil, ipc.EndLeaves
 	m.toNet(ipc.TypeDetach, ipc.Detach{Session: s.id, Refusal: why})
 	m.log.Info("viewer lost the desktop", "viewer", s.viewer, "account", s.account, "code", why.Code)
 }

@@ -1,4 +1,5 @@
-// Package power hears from logind, before it happens, that the computer goes to sleep, reboots or is shut down.
+// Package power hears from logind, before it happens, that the computer goes to sleep, reboots or is shut down, and has it lock or end
+// sessions of users.
 package power
 
 import (

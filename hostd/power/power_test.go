@@ -15,13 +15,15 @@ import (
 	"github.com/godbus/dbus/v5/prop"
 
 	"github.com/helmline/helmline/bridge/tunnel"
+	"github.com/helmline/helmline/hostd/ipc"
 )
 
 // A logind is org.freedesktop.login1 on a bus of the test's own.
 type logind struct {
 	t     *testing.T
 	conn  *dbus.Conn
-	delay chan lock // that were given out
+	delay chan lock   // that were given out
+	ended chan string // method and session
 }
 
 // A lock is a pipe: that its writing end is closed everywhere shows at the other.
@@ -51,7 +53,7 @@ func startLogind(t *testing.T) *logind {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	l := &logind{t, conn, make(chan lock, 4)}
+	l := &logind{t, conn, make(chan lock, 4), make(chan string, 1)}
 	if err := conn.Export(l, path, manager); err != nil {
 		t.Fatal(err)
 	}
@@ -67,8 +69,24 @@ func (l *logind) Inhibit(what, _, _, mode string) (dbus.UnixFD, *dbus.Error) {
 	if err != nil || what != "sleep:shutdown" || mode != "delay" {
 		return 0, dbus.MakeFailedError(err)
 	}
+	fd := dbus.UnixFD(w.Fd())
 	l.delay <- lock{r, w}
-	return dbus.UnixFD(w.Fd()), nil
+	return fd, nil
+}
+
+// LockSession is the method of logind.
+func (l *logind) LockSession(id string) *dbus.Error {
+	if id != "3" {
+		return dbus.NewError(login1+".NoSuchSession", nil)
+	}
+	l.ended <- "lock " + id
+	return nil
+}
+
+// TerminateSession is the method of logind.
+func (l *logind) TerminateSession(id string) *dbus.Error {
+	l.ended <- "terminate " + id
+	return nil
 }
 
 func (l *logind) say(signal string, args ...any) {
@@ -144,4 +162,19 @@ func TestWatch(t *testing.T) {
 	}
 	cancel()
 	within(t, done, "end")
+}
+
+func TestEnd(t *testing.T) {
+	l := startLogind(t)
+	for how, want := range map[ipc.Ending]string{ipc.EndLocks: "lock 3", ipc.EndLogsOff: "terminate 3"} {
+		if err := End(t.Context(), "3", how); err != nil {
+			t.Fatal(err)
+		}
+		if got := within(t, l.ended, want); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	if err := End(t.Context(), "4", ipc.EndLocks); err == nil {
+		t.Error("a session that there is not was locked")
+	}
 }

@@ -18,6 +18,7 @@ export class Bar {
         on("size", "change", () => this.size());
         on("quality", "change", () => this.quality());
         on("monitor", "change", () => this.channel.say({ host: { screen: Number($("monitor").value) } }));
+        on("at-end", "change", () => this.channel.say({ host: { at_end: $("at-end").value } }));
         on("full", "click", () => document.fullscreenElement ? document.exitFullscreen() : $("desk").requestFullscreen());
         on("keys", "change", () => {
             sendAll(this.rfb, $("keys").value);
@@ -42,7 +43,7 @@ export class Bar {
             this.left = true;
             leave();
         });
-        for (const [id, event] of Object.entries({ size: "change", quality: "change", keys: "change", monitor: "change", full: "click", take: "click", force: "click", watch: "click" })) {
+        for (const [id, event] of Object.entries({ size: "change", quality: "change", "at-end": "change", keys: "change", monitor: "change", full: "click", take: "click", force: "click", watch: "click" })) {
             on(id, event, () => this.rfb.focus());
         }
         for (const [name, group] of combinations()) {
@@ -132,6 +133,8 @@ export class Bar {
             $("monitor").replaceChildren(new Option("all", 0), ...Array.from({ length: s.screens }, (_, n) => new Option(n + 1, n + 1)));
         }
         if (s?.screens > 1) $("monitor").value = s.screen;
+        $("at-end").hidden = !s?.at_end || !control;
+        if (s?.at_end) $("at-end").value = s.at_end;
         $("asked").hidden = !s?.asker;
         if (s?.asker) {
             $("asks").textContent = s.asks;

@@ -326,7 +326,9 @@ function end(since, refusal) {
     const parts = [[Math.floor(s / 3600), "h"], [Math.floor(s / 60) % 60, "min"], [s % 60, "s"]];
     $("duration").textContent = parts.filter(([n, unit]) => n || unit === "s").map(p => p.join(" ")).join(" ");
     $("reason").textContent = refusal ? new Refused(refusal).message : bar.left ? "You ended it." : "The connection ended.";
-    $("unlocked").hidden = !bar.controlled || bar.state?.greeter;
+    const closing = bar.state?.control ? bar.state.at_end : ""; // what the computer does now
+    $("unlocked").hidden = !bar.controlled || bar.state?.greeter || closing === "lock" || closing === "log off";
+    $("closing").textContent = { "lock": "Its screen is being locked.", "log off": "Its user is being logged off." }[closing] ?? "";
     bar.left = bar.controlled = false;
 }
 

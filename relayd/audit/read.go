@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -72,13 +73,7 @@ func readFile(ctx context.Context, path string, f Filter, each func(Entry) error
 		case err != nil:
 			return err
 		}
-		r, err := parse(line[:len(line)-1])
-		if err != nil {
-			continue
-		}
-		at, err := time.Parse(time.RFC3339, r.Time)
-		e := Entry{r.Seq, at, r.Event}
-		if err == nil && f.fits(&e) {
+		if e, ok := entry(line[:len(line)-1]); ok && f.fits(&e) {
 			if err := each(e); err != nil {
 				return err
 			}
@@ -87,17 +82,76 @@ func readFile(ctx context.Context, path string, f Filter, each func(Entry) error
 	return ctx.Err()
 }
 
-// Newest are the newest max records that f asks for, the newest first.
-func (l *Log) Newest(ctx context.Context, f Filter, max int) ([]Entry, error) {
+// entry is the record of a line; false: it is none.
+func entry(line []byte) (Entry, bool) {
+	r, err := parse(line)
+	if err != nil {
+		return Entry{}, false
+	}
+	at, err := time.Parse(time.RFC3339, r.Time)
+	return Entry{r.Seq, at, r.Event}, err == nil
+}
+
+// block is how much Newest reads at a time, bytes.
+const block = 64 << 10
+
+// Newest are the newest max records that f asks for, the newest first. It looks back at the last bytes of the log only, as many as back
+// says. A change of files meanwhile may leave out the newest records.
+func (l *Log) Newest(ctx context.Context, f Filter, max int, back int64) ([]Entry, error) {
+	files, err := parts(l.dir)
+	if err != nil {
+		return nil, err
+	}
 	var all []Entry
-	err := l.Read(ctx, f, func(e Entry) error {
-		if len(all) >= 2*max {
-			all = append(all[:0], all[len(all)-max:]...)
+	for _, path := range slices.Backward(files) {
+		err := readBack(ctx, path, &back, func(line []byte) bool {
+			if e, ok := entry(line); ok && f.fits(&e) {
+				all = append(all, e)
+			}
+			return len(all) < max
+		})
+		if err != nil || len(all) >= max || back <= 0 {
+			return all, err
 		}
-		all = append(all, e)
-		return nil
-	})
-	all = all[len(all)-min(max, len(all)):]
-	slices.Reverse(all)
-	return all, err
+	}
+	return all, nil
+}
+
+// readBack gives a file's lines, the last one first, until more is false or back bytes are read, which it takes off back.
+func readBack(ctx context.Context, path string, back *int64, more func(line []byte) bool) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	at, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	var text []byte // from at on, without the lines that are given
+	for at > 0 && *back > 0 && ctx.Err() == nil {
+		n := min(at, block, *back)
+		at, *back = at-n, *back-n
+		if len(text) > maxLine { // no record
+			text = nil
+		}
+		text = append(make([]byte, n, n+int64(len(text))), text...)
+		if _, err := file.ReadAt(text[:n], at); err != nil {
+			return err
+		}
+		for {
+			i := bytes.LastIndexByte(text, '\n')
+			if i < 0 && at > 0 {
+				break // its beginning is not there yet
+			}
+			if !more(text[i+1:]) {
+				return nil
+			}
+			if i < 0 {
+				break
+			}
+			text = text[:i]
+		}
+	}
+	return ctx.Err()
 }

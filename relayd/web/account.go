@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -15,8 +14,11 @@ import (
 	"github.com/helmline/helmline/relayd/audit"
 )
 
-// maxLately is how many sign-ins one's page shows.
-const maxLately = 10
+// Of one's sign-ins.
+const (
+	maxLately = 10      // are shown
+	lately    = 1 << 20 // bytes of the audit log's end are looked at for them: some 4,000 records
+)
 
 // A mine is the page of one's account.
 type mine struct {
@@ -24,8 +26,8 @@ type mine struct {
 	Visits  []visited
 	Keys    []account.Key
 	Factors account.Factors
-	Lately  []audit.Past // sign-ins, the newest first
-	Proven  bool         // lately enough to change something
+	Lately  []audit.Entry // sign-ins, the newest first
+	Proven  bool          // lately enough to change something
 	Problem string
 	Changed bool // the password, just now
 	Welcome bool // the account was made just now
@@ -52,9 +54,7 @@ func (s *Server) mine(w http.ResponseWriter, r *http.Request, status int, p *Per
 		m.Factors, err = s.People.Factors(r.Context(), p.Account)
 	}
 	if err == nil {
-		m.Lately, err = s.Trail.Last(maxLately, func(e audit.Event) bool {
-			return (e.Kind == "signin.ok" || e.Kind == "signin.refused") && strings.EqualFold(e.Account, p.Account.Email)
-		})
+		m.Lately, err = s.Trail.Newest(r.Context(), audit.Filter{Kind: "signin.", Who: p.Account.Email}, maxLately, lately)
 	}
 	if err != nil {
 		s.stored(w, p, err)

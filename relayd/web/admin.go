@@ -19,9 +19,10 @@ import (
 
 // What the audit log may cost.
 const (
-	shownRecords = 200    // on its page
-	sentRecords  = 100000 // in one answer of the API
-	auditReads   = 2      // at once, of all administrators
+	shownRecords = 200      // on its page
+	searched     = 64 << 20 // bytes of the log's end, for that; the API goes through all of it
+	sentRecords  = 100000   // in one answer of the API
+	auditReads   = 2        // at once, of all administrators
 )
 
 // An office is one page of the administrators; what it shows is what the API answers.
@@ -89,7 +90,7 @@ func (s *Server) officePage(w http.ResponseWriter, r *http.Request, p *Person, s
 			v.Problem, status = "others read the audit log at this moment; try again", http.StatusTooManyRequests
 			break
 		}
-		v.Records, err = s.Trail.Newest(r.Context(), f, shownRecords)
+		v.Records, err = s.Trail.Newest(r.Context(), f, shownRecords, searched)
 		s.reads.leave(0)
 	}
 	if err != nil {

@@ -20,9 +20,8 @@ import (
 // Trail is the audit log.
 type Trail interface {
 	Write(ctx context.Context, e audit.Event) error
-	Last(most int, want func(audit.Event) bool) ([]audit.Past, error)
 	Read(ctx context.Context, f audit.Filter, each func(audit.Entry) error) error
-	Newest(ctx context.Context, f audit.Filter, max int) ([]audit.Entry, error)
+	Newest(ctx context.Context, f audit.Filter, max int, back int64) ([]audit.Entry, error)
 }
 
 // Ways are the other doors, as host:port; a door that is off is empty.

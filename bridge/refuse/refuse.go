@@ -57,6 +57,7 @@ var (
 	TakenOver   = add(40013, "Control taken", "%s has taken control", "you go on watching, and may ask for control")                    // taker
 	Ended       = add(40014, "Session ended", "the session was ended by %s", "ask them, or sign in again")                              // who
 	Idle        = add(40014, "Session ended", "nobody typed into the form of %s", "sign in again")                                      // computer
+	SignedOut   = add(40014, "Session ended", "you have been signed out of the relay %s", "sign in again")                              // after what
 	WatchOnly   = add(40015, "Watch only", "you may watch %s, not control it", "watch it, or ask its owner for the right")              // computer
 	TooMany     = add(40016, "Too many sessions", "%s serves as many sessions as it can", "try again later")                            // computer
 	NeedsE2E    = add(40017, "End to end only", "%s only accepts end-to-end sessions", "come through the SSH door: vncviewer -via")     // computer

@@ -40,9 +40,10 @@ type list struct {
 const (
 	maxWatches  = 16 // pages of one account
 	lookEvery   = time.Second
-	quietTime   = 15 * time.Second // then the connection is tried
-	watchTime   = 10 * time.Minute // then the page asks anew, and is looked at anew
-	watchAnswer = 10 * time.Second // for the page to take what it is told
+	quietTime   = 15 * time.Second    // then the connection is tried
+	eventsPath  = "/api/hosts/events" // which a page asks for without its person doing anything
+	watchTime   = 10 * time.Minute    // then the page asks anew, and is looked at anew
+	watchAnswer = 10 * time.Second    // for the page to take what it is told
 )
 
 // computers are those that an account may use.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,7 +46,8 @@ type Computers interface {
 // A Person is who sent a request.
 type Person struct {
 	Account *account.Account
-	Gone    context.Context // ends when they sign out
+	Gone    context.Context // ends when they are signed out; its cause is a *refuse.Refusal
+	Active  func()          // to be called when they do something without a request
 	Proved  time.Time       // when they have proven last who they are
 }
 
@@ -194,7 +196,7 @@ func (d *Desk) join(p *Person, ws *websocket.Conn, computer string, viewer netip
 	})
 	if err != nil {
 		var r *refuse.Refusal
-		if !errors.As(err, &r) {
+		if !errors.As(err, &r) && !errors.As(context.Cause(gone), &r) {
 			r = refuse.Restarting.Of()
 		}
 		tell(ws, r)
@@ -210,13 +212,10 @@ func (d *Desk) join(p *Person, ws *websocket.Conn, computer string, viewer netip
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	work.Go(func() { ping(ctx, ws) })
-	words := &words{ws: ws, session: s, said: make(chan json.RawMessage, maxWords)}
+	words := &words{ws: ws, session: s, active: p.Active, said: make(chan json.RawMessage, maxWords)}
 	work.Go(func() { words.run(ctx) })
 	l := &lane{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), ctx: ctx, ws: ws, vanish: s.Vanish, hear: words.hear, ended: func() error {
-		if err := s.Ended(); err != nil || gone.Err() == nil {
-			return err
-		}
-		return refuse.Ended.Of("your signing out")
+		return cmp.Or(s.Ended(), context.Cause(gone))
 	}}
 	defer context.AfterFunc(gone, func() { l.Close() })()
 	_ = s.Join(l) // logged there

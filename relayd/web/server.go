@@ -116,7 +116,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err := s.visits.resume(ctx, c.People); err != nil {
 		return nil, err
 	}
-	c.People.OnRevoke(func(id int64, _ string) { s.visits.endAccount(id) })
+	c.People.OnRevoke(s.visits.endAccount)
 	desk := &Desk{Log: c.Log, Desks: c.Desks, Computers: c.Computers, Look: s.look, Person: s.signedIn}
 	mux := http.NewServeMux()
 	mux.Handle("GET /assets/", assets)

@@ -131,7 +131,7 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request, a *account.Accoun
 	if err == nil {
 		// What was withdrawn between the check of the password and now is seen here or by endAccount.
 		if err = s.People.Holds(r.Context(), a); err != nil {
-			s.visits.endAccount(a.ID)
+			s.visits.endAccount(a.ID, "a change of the account")
 		}
 	}
 	if err != nil {

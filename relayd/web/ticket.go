@@ -41,7 +41,7 @@ func (s *tickets) issue(p *Person, computer string, role tunnel.Role) (secret st
 	for k, t := range s.live {
 		if now.After(t.until) {
 			delete(s.live, k)
-		} else if t.person == p {
+		} else if t.person.Gone == p.Gone {
 			count++
 		}
 	}
@@ -59,5 +59,5 @@ func (s *tickets) spend(secret string, p *Person, computer string) (tunnel.Role,
 	defer s.mu.Unlock()
 	t, ok := s.live[k]
 	delete(s.live, k)
-	return t.role, ok && t.person == p && t.computer == computer && !time.Now().After(t.until)
+	return t.role, ok && t.person.Gone == p.Gone && t.computer == computer && !time.Now().After(t.until)
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,8 +9,15 @@ import (
 	"github.com/helmline/helmline/bridge/tunnel"
 )
 
+// newPerson is somebody who is signed in until the test ends.
+func newPerson(t *testing.T) *Person {
+	gone, leave := context.WithCancel(context.Background())
+	t.Cleanup(leave)
+	return &Person{Gone: gone}
+}
+
 func TestTickets(t *testing.T) {
-	alice, bob := &Person{}, &Person{}
+	alice, bob := newPerson(t), newPerson(t)
 	for _, c := range []struct {
 		name     string
 		person   *Person
@@ -44,7 +52,7 @@ func TestTickets(t *testing.T) {
 func TestTicketsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s tickets
-		alice, bob := &Person{}, &Person{}
+		alice, bob := newPerson(t), newPerson(t)
 		for i := range maxTickets + 1 {
 			if _, ok := s.issue(alice, "desk7", tunnel.RoleWatch); ok != (i < maxTickets) {
 				t.Errorf("ticket %d: %v", i+1, ok)

@@ -20,7 +20,7 @@ const cookieName = "__Host-helmline"
 
 // How long a person stays signed in.
 const (
-	idleTime  = 12 * time.Hour     // without a request
+	idleTime  = 12 * time.Hour     // without a request, or anything done in a session
 	visitTime = 7 * 24 * time.Hour // at most
 	keepEvery = 10 * time.Minute   // of when it was seen last
 	maxVisits = 32                 // of one account; the oldest ends first
@@ -28,18 +28,36 @@ const (
 
 // A visit is one person signed in with one browser.
 type visit struct {
-	Person
-	end   context.CancelFunc
+	end   context.CancelCauseFunc
 	id    string // as the account's page names it; the cookie cannot be made from it
 	agent string // what the browser says of itself
 	from  string // address of the sign-in
 	begun time.Time
-	seen  time.Time // guarded by the mutex of visits
-	kept  time.Time // the seen that is kept; likewise
+
+	// Guarded by the mutex of visits.
+	Person                   // Proved changes
+	key    [sha256.Size]byte // of live; it changes
+	seen   time.Time
+	kept   time.Time   // the seen that is kept
+	late   *time.Timer // for expire
 }
 
-func (v *visit) over(now time.Time) bool {
-	return now.Sub(v.seen) > idleTime || now.Sub(v.begun) > visitTime || v.Gone.Err() != nil
+// left is how long a visit goes on if nothing is done in it, and why it ends then.
+func (v *visit) left(now time.Time) (time.Duration, *refuse.Refusal) {
+	idle, age := idleTime-now.Sub(v.seen), visitTime-now.Sub(v.begun)
+	if age < idle {
+		return age, refuse.SignedOut.Of("after 7 days")
+	}
+	return idle, refuse.SignedOut.Of("after 12 hours in which nothing was done")
+}
+
+// saw notes that something was done in a visit; it says whether that is to be kept.
+func (v *visit) saw(now time.Time) (keep bool) {
+	v.seen = now
+	if keep = now.Sub(v.kept) > keepEvery; keep {
+		v.kept = now
+	}
+	return keep
 }
 
 // Kept is where visits survive a restart of relayd.
@@ -78,16 +96,10 @@ func (s *visits) resume(ctx context.Context, people People) error {
 		case err != nil:
 			return err
 		default:
-			s.live[k.Secret] = newVisit(a, k)
+			s.add(a, k)
 		}
 	}
 	return nil
-}
-
-func newVisit(a *account.Account, k store.Visit) *visit {
-	v := &visit{Person: Person{Account: a, Proved: k.Proved}, id: k.Name, agent: k.Agent, from: k.Source, begun: k.Begun, seen: k.Seen, kept: k.Seen}
-	v.Gone, v.end = context.WithCancel(context.Background())
-	return v
 }
 
 // begin makes a visit of an account that has proven at that time who it is, and gives its cookie's value. The error is
@@ -102,7 +114,7 @@ func (s *visits) begin(a *account.Account, r *http.Request, proved time.Time) (s
 	if err := s.kept.AddVisit(r.Context(), k); err != nil {
 		return "", err
 	}
-	s.add(k.Secret, newVisit(a, k))
+	s.add(a, k)
 	s.forget()
 	return secret, nil
 }
@@ -119,38 +131,74 @@ func (s *visits) renew(r *http.Request) (string, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.live[from]
-	if old == nil || !ok {
+	v := s.live[from]
+	if v == nil || !ok {
 		s.ended = append(s.ended, to)
 		return "", refuse.SignIn.Of()
 	}
-	v := *old
-	v.Proved = now
-	s.live[to] = &v
+	v.Proved, v.key = now, to
+	s.live[to] = v
 	delete(s.live, from)
 	return secret, nil
 }
 
-// add lists a visit; those that are over go, and the account's oldest where it has too many.
-func (s *visits) add(key [sha256.Size]byte, v *visit) {
+// add lists a visit. The account's oldest makes room where it has too many.
+func (s *visits) add(a *account.Account, k store.Visit) {
+	v := &visit{
+		Person: Person{Account: a, Proved: k.Proved}, key: k.Secret,
+		id: k.Name, agent: k.Agent, from: k.Source, begun: k.Begun, seen: k.Seen, kept: k.Seen,
+	}
+	v.Gone, v.end = context.WithCancelCause(context.Background())
+	v.Active = func() { s.active(v) }
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	count := 0
-	var oldest [sha256.Size]byte
-	for k, o := range s.live {
-		switch {
-		case o.over(v.begun):
-			s.drop(k)
-		case o.Account.ID == v.Account.ID:
-			if count++; count == 1 || o.begun.Before(s.live[oldest].begun) {
-				oldest = k
+	var oldest *visit
+	for _, o := range s.live {
+		if o.Account.ID == a.ID {
+			if count++; count == 1 || o.begun.Before(oldest.begun) {
+				oldest = o
 			}
 		}
 	}
 	if count >= maxVisits {
-		s.drop(oldest)
+		s.drop(oldest, refuse.Ended.Of("your signing in elsewhere"))
 	}
-	s.live[key] = v
+	left, _ := v.left(time.Now())
+	v.late = time.AfterFunc(left, func() { s.expire(v) })
+	s.live[v.key] = v
+}
+
+// expire ends a visit whose time is over, or looks at it again when it would be.
+func (s *visits) expire(v *visit) {
+	s.mu.Lock()
+	left, why := v.left(time.Now())
+	switch {
+	case s.live[v.key] != v:
+	case left > 0:
+		v.late.Reset(left)
+	default:
+		s.drop(v, why)
+	}
+	s.mu.Unlock()
+	s.forget()
+}
+
+// active notes that something is done in a visit without a request.
+func (s *visits) active(v *visit) {
+	s.mu.Lock()
+	k, keep := v.key, s.live[v.key] == v && v.saw(time.Now())
+	s.mu.Unlock()
+	if keep {
+		s.keep(context.Background(), k)
+	}
+}
+
+// keep records that a visit is seen now.
+func (s *visits) keep(ctx context.Context, k [sha256.Size]byte) {
+	if err := s.kept.SeenVisit(ctx, k, time.Now()); err != nil {
+		s.log.Error("visit not recorded as seen", "err", err)
+	}
 }
 
 // forget removes those that have ended from where they are kept.
@@ -167,11 +215,12 @@ func (s *visits) forget() {
 	}
 }
 
-// drop ends a visit, and with it what is open in it. The mutex is held.
-func (s *visits) drop(k [sha256.Size]byte) {
-	s.live[k].end()
-	delete(s.live, k)
-	s.ended = append(s.ended, k)
+// drop ends a visit, and with it what is open in it, which is told why. The mutex is held.
+func (s *visits) drop(v *visit, why *refuse.Refusal) {
+	v.late.Stop()
+	v.end(why)
+	delete(s.live, v.key)
+	s.ended = append(s.ended, v.key)
 }
 
 // person is who sent a request.
@@ -180,35 +229,27 @@ func (s *visits) person(r *http.Request) (*Person, bool) {
 	if !ok {
 		return nil, false
 	}
-	v, keep := s.find(k, time.Now())
+	p, keep := s.find(k, r.URL.Path != eventsPath)
 	if keep {
-		if err := s.kept.SeenVisit(r.Context(), k, time.Now()); err != nil {
-			s.log.Error("visit not recorded as seen", "err", err)
-		}
+		s.keep(r.Context(), k)
 	}
-	if v == nil {
-		return nil, false
-	}
-	return &v.Person, true
+	return p, p != nil
 }
 
-// find is a visit that is seen now, or nil; keep says that this is to be kept.
-func (s *visits) find(k [sha256.Size]byte, now time.Time) (v *visit, keep bool) {
+// find is whose visit it is, or nil. With seen something is done in it; keep says that this is to be kept.
+func (s *visits) find(k [sha256.Size]byte, seen bool) (p *Person, keep bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v = s.live[k]
+	v := s.live[k]
 	if v == nil {
 		return nil, false
 	}
-	if v.over(now) {
-		s.drop(k)
+	if left, why := v.left(time.Now()); left <= 0 {
+		s.drop(v, why)
 		return nil, false
 	}
-	v.seen = now
-	if keep = now.Sub(v.kept) > keepEvery; keep {
-		v.kept = now
-	}
-	return v, keep
+	is := v.Person
+	return &is, seen && v.saw(time.Now())
 }
 
 // of are the visits of a person's account, the newest first.
@@ -217,8 +258,8 @@ func (s *visits) of(p *Person) []visited {
 	defer s.mu.Unlock()
 	var all []visited
 	for _, v := range s.live {
-		if v.Account.ID == p.Account.ID && !v.over(time.Now()) {
-			all = append(all, visited{v.id, v.agent, v.from, v.begun, v.seen, &v.Person == p})
+		if v.Account.ID == p.Account.ID {
+			all = append(all, visited{v.id, v.agent, v.from, v.begun, v.seen, v.Gone == p.Gone})
 		}
 	}
 	slices.SortFunc(all, func(x, y visited) int { return y.Begun.Compare(x.Begun) })
@@ -230,9 +271,9 @@ func (s *visits) endNamed(account int64, id string) {
 	defer s.forget()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for k, v := range s.live {
+	for _, v := range s.live {
 		if v.Account.ID == account && v.id == id {
-			s.drop(k)
+			s.drop(v, refuse.Ended.Of("your signing out"))
 		}
 	}
 }
@@ -243,18 +284,18 @@ func (s *visits) endOne(r *http.Request) {
 	defer s.forget()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ok && s.live[k] != nil {
-		s.drop(k)
+	if v := s.live[k]; ok && v != nil {
+		s.drop(v, refuse.Ended.Of("your signing out"))
 	}
 }
 
 // endAccount signs an account out everywhere.
-func (s *visits) endAccount(id int64) {
+func (s *visits) endAccount(id int64, why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for k, v := range s.live {
+	for _, v := range s.live {
 		if v.Account.ID == id {
-			s.drop(k)
+			s.drop(v, refuse.Ended.Of(why))
 		}
 	}
 }

@@ -29,6 +29,7 @@ const (
 type words struct {
 	ws      *websocket.Conn
 	session *broker.Session
+	active  func()               // called when the page says that the person does something
 	said    chan json.RawMessage // by the page, to the computer
 	pace    *rate.Limiter        // owned by hear
 }
@@ -40,17 +41,21 @@ type joined struct {
 	Own     bool   `json:"own"`     // this page's
 }
 
-// hear takes a text of the page: a ping, or a word to the computer.
+// hear takes a text of the page: a ping, that the person does something, or a word to the computer.
 func (w *words) hear(text []byte) error {
 	if w.pace == nil {
 		w.pace = rate.NewLimiter(rate.Every(textEvery), textBurst)
 	}
 	var m struct {
-		Ping uint32          `json:"ping"`
-		Host json.RawMessage `json:"host"`
+		Ping   uint32          `json:"ping"`
+		Active bool            `json:"active"`
+		Host   json.RawMessage `json:"host"`
 	}
 	if err := json.Unmarshal(text, &m); err != nil || !w.pace.Allow() {
 		return errUnheard
+	}
+	if m.Active {
+		w.active()
 	}
 	if m.Ping != 0 {
 		here := []joined{}

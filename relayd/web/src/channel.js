@@ -21,6 +21,8 @@ export class Channel {
     refusal = null;
     // The security types that the computer offers.
     types = null;
+    // Whether the person has done something since the relay was told, which keeps them signed in.
+    active = false;
     // Called with each word of the computer, and with what the relay says beside a pong.
     onword = () => {};
     // Called before noVNC hears of the end, which takes the picture away.
@@ -110,7 +112,8 @@ export class Channel {
             n++;
             if (!this.asked) {
                 this.asked = now;
-                this.say({ ping: n });
+                this.say({ ping: n, active: this.active });
+                this.active = false;
             }
             if (!this.hostAsked || now - this.hostAsked > hostTime) {
                 this.hostAsked ||= now;

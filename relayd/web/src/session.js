@@ -365,6 +365,9 @@ for (const [id, role] of [["look", "watch"], ["ask", "take"]]) {
 }
 $("try").addEventListener("click", () => run.as(page.role));
 for (const b of document.querySelectorAll(".again")) b.addEventListener("click", () => start(null));
+for (const done of ["keydown", "pointerdown", "pointermove", "wheel"]) {
+    addEventListener(done, () => { if (run?.channel) run.channel.active = true; }, { capture: true, passive: true });
+}
 // A page that the browser has kept aside comes back without its connection.
 addEventListener("pageshow", e => e.persisted && start(null));
 start(null);

@@ -1,1 +1,1 @@
-var e=location.hash.slice(1);if(e){history.replaceState(null,"",location.pathname);try{document.getElementById("code").value=decodeURIComponent(e),document.getElementById("ask").requestSubmit()}catch{document.getElementById("damaged").hidden=!1}}
+function n(){let e=location.hash.slice(1);if(!e)return;history.replaceState(null,"",location.pathname);let t=document.getElementById("damaged");try{document.getElementById("code").value=decodeURIComponent(e),t.hidden=!0,document.getElementById("ask").requestSubmit()}catch{t.hidden=!1}}addEventListener("hashchange",n);n();

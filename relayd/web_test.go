@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -106,15 +108,54 @@ func (b *browser) reachWith(computer, ticket string) (*websocket.Conn, *refuse.R
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	var said struct{ Refusal *refuse.Refusal }
-	err = wsjson.Write(b.t.Context(), c, map[string]string{"ticket": ticket})
+	return c, b.hello(c, ticket).Refusal
+}
+
+// greeting is the relay's first word.
+type greeting struct {
+	Refusal   *refuse.Refusal
+	CodeFirst bool `json:"code_first"`
+	Nobody    bool
+}
+
+func (b *browser) hello(c *websocket.Conn, ticket string) (said greeting) {
+	b.t.Helper()
+	err := wsjson.Write(b.t.Context(), c, map[string]string{"ticket": ticket})
 	if err == nil {
 		err = wsjson.Read(b.t.Context(), c, &said)
 	}
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return c, said.Refusal
+	return said
+}
+
+// The page hears before the log-in what the computer says of it.
+func TestWebFacts(t *testing.T) {
+	r := startRelay(t)
+	r.account("alice@example.com")
+	r.computer("alice@example.com", "desk7", echo) // says nothing
+	r.computer("alice@example.com", "desk8", func(c net.Conn, h tunnel.Header) error {
+		if !h.Facts {
+			return errors.New("it is not asked for")
+		}
+		if err := tunnel.WriteFacts(c, tunnel.CodeFirst|tunnel.Nobody); err != nil {
+			return err
+		}
+		_, err := io.Copy(io.Discard, c)
+		return err
+	})
+	b := r.browser()
+	b.signIn("alice@example.com", password, "/computers")
+	for computer, want := range map[string]greeting{"desk7": {}, "desk8": {CodeFirst: true, Nobody: true}} {
+		c, _, err := b.socket(computer, b.base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := b.hello(c, b.ticket(computer, "watch")); got != want {
+			t.Errorf("%s says %+v", computer, got)
+		}
+	}
 }
 
 // Two steps lead to the page that was asked for; neither tells whether there is such an account; other sites are never led to.

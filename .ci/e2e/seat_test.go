@@ -244,6 +244,9 @@ func TestWhoseDesktop(t *testing.T) {
 		_, _ = w.Set.Output(w.Ctx, rig.Program{Args: []string{"xdotool", "key", "ctrl+d"}, Env: d.Env()})
 	})
 	own.end()
+	b := w.Chromium(false) // a page says so before the log-in
+	b.SignIn("", Account, w.Password)
+	b.Do(step{"click": "a.name", "see": "Nobody is logged in there"}, step{"leave": true})
 	again := w.osViewer("", carol.colour)
 	again.logIn(bob.Name, bob.secret)
 	again.waitGreeter(s)

@@ -90,7 +90,7 @@ func unless[T any](ok bool, c <-chan T) <-chan T {
 }
 
 func readEnrolled(from io.Reader) (Enrolled, error) {
-	if err := ReadReply(from); err != nil {
+	if _, err := ReadReply(from); err != nil {
 		return Enrolled{}, err
 	}
 	r := wire.NewReader(from)

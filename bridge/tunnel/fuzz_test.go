@@ -87,15 +87,16 @@ func FuzzReadHeader(f *testing.F) {
 
 func FuzzReadReply(f *testing.F) {
 	f.Add([]byte{0})
-	f.Add([]byte{2})
+	f.Add([]byte{3})
+	f.Add([]byte{2, byte(CodeFirst)})
 	var b bytes.Buffer
 	_ = WriteReply(&b, refuse.Offline.Of("desk7", "10:04"))
 	f.Add(b.Bytes())
 	f.Fuzz(func(t *testing.T, in []byte) {
-		err := ReadReply(bytes.NewReader(in))
+		facts, err := ReadReply(bytes.NewReader(in))
 		var no *refuse.Refusal
 		if !errors.As(err, &no) {
-			if err == nil && in[0] != 0 || errors.Is(err, io.EOF) {
+			if err == nil && in[0] != 0 && (in[0] != 2 || Facts(in[1]) != facts) || errors.Is(err, io.EOF) {
 				t.Fatalf("%x: %v", in, err)
 			}
 			return
@@ -104,7 +105,7 @@ func FuzzReadReply(f *testing.F) {
 		if err := WriteReply(&b, no); err != nil {
 			t.Fatal(err)
 		}
-		if again := ReadReply(&b); !reflect.DeepEqual(again, err) || b.Len() != 0 {
+		if _, again := ReadReply(&b); !reflect.DeepEqual(again, err) || b.Len() != 0 {
 			t.Fatalf("wrote %v, read back %v", err, again)
 		}
 	})

@@ -67,13 +67,25 @@ type Header struct {
 	// Code is a one-time code that the relay has spent on this stream, at most MaxCode bytes; only for RFB. A viewer that can do no more
 	// than VncAuth may show it, and gets as far as the host login. Empty: no viewer may.
 	Code string
+
+	// Facts asks for those of the computer with the reply; only for RFB.
+	Facts bool
 }
+
+// Facts are what a computer says of its log-in before that.
+type Facts uint8
+
+// The facts.
+const (
+	CodeFirst Facts = 1 << iota // it rather wants its access code than a user name and password
+	Nobody                      // its screen shows the log-on screen, as nobody is logged in
+)
 
 // headerVersion is the first byte of a header.
 const headerVersion = 1
 
-// AppendTo appends the header: a two-byte length, then version, purpose, role, minor, session, account, viewer, code. Texts
-// longer than their limit are cut.
+// AppendTo appends the header: a two-byte length, then version, purpose, role, minor, session, account, viewer, code, facts.
+// Texts longer than their limit are cut.
 func (h Header) AppendTo(dst []byte) []byte {
 	at := len(dst)
 	dst = append(dst, 0, 0, headerVersion, byte(h.Purpose), byte(h.Role), h.Minor)
@@ -81,6 +93,9 @@ func (h Header) AppendTo(dst []byte) []byte {
 	dst = wire.AppendString8(dst, cut(h.Account, MaxAccount))
 	dst = wire.AppendString8(dst, cut(h.Viewer, MaxViewer))
 	dst = wire.AppendString8(dst, cut(h.Code, MaxCode))
+	if h.Facts {
+		dst = append(dst, 1)
+	}
 	binary.BigEndian.PutUint16(dst[at:], uint16(len(dst)-at-2))
 	return dst
 }
@@ -104,6 +119,9 @@ func ReadHeader(from io.Reader) (Header, error) {
 	if in.Len() > 0 { // an earlier version ends here
 		h.Code = text(r, "code", MaxCode)
 	}
+	if in.Len() > 0 { // so does one that asks for none
+		h.Facts = r.U8() == 1
+	}
 	if r.Err() == nil && h.Role > RoleTake {
 		r.Failf("%v is none of control, watch, take", h.Role)
 	}
@@ -120,6 +138,7 @@ func ReadHeader(from io.Reader) (Header, error) {
 const (
 	replyAccepted = 0
 	replyRefused  = 1 // followed by a refuse.Refusal
+	replyFacts    = 2 // accepted; followed by the Facts that were asked for
 )
 
 // WriteReply answers a header in one write: nil accepts the stream, which from here on is the acceptor's and the
@@ -134,23 +153,33 @@ func WriteReply(w io.Writer, r *refuse.Refusal) error {
 	return err
 }
 
+// WriteFacts accepts a stream whose header asks for facts.
+func WriteFacts(w io.Writer, f Facts) error {
+	_, err := w.Write([]byte{replyFacts, byte(f)})
+	return err
+}
+
 // ReadReply reads the answer and not a byte more. A refusal is returned as *refuse.Refusal.
-func ReadReply(from io.Reader) error {
+func ReadReply(from io.Reader) (Facts, error) {
 	r := wire.NewReader(from)
 	switch v := r.U8(); {
 	case r.Err() != nil:
 	case v == replyAccepted:
-		return nil
+		return 0, nil
+	case v == replyFacts:
+		if f := Facts(r.U8()); r.Err() == nil {
+			return f, nil
+		}
 	case v == replyRefused:
 		if no := refuse.Read(r); r.Err() == nil {
-			return no
+			return 0, no
 		}
 	default:
-		r.Failf("answer %d is neither yes (0) nor no (1)", v)
+		r.Failf("answer %d is neither yes (0, 2) nor no (1)", v)
 	}
 	err := r.Err()
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	return fmt.Errorf("answer to the stream header: %w", err)
+	return 0, fmt.Errorf("answer to the stream header: %w", err)
 }

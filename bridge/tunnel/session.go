@@ -238,7 +238,7 @@ func (s *Session) open(ctx context.Context, h Header) (*stream, error) {
 	stop := context.AfterFunc(ctx, func() { _ = st.SetDeadline(time.Unix(1, 0)) })
 	_, err = st.Write(h.AppendTo(nil))
 	if err == nil {
-		err = ReadReply(st)
+		st.facts, err = ReadReply(st)
 	}
 	if !stop() && err == nil {
 		err = ctx.Err()

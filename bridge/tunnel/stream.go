@@ -18,6 +18,7 @@ type stream struct {
 	flow    *flow
 	session *Session
 	header  Header
+	facts   Facts // from the reply to it
 
 	reading  sync.Mutex // one Read or WriteTo at a time
 	readBy   deadline
@@ -30,6 +31,9 @@ type stream struct {
 	once     sync.Once // Close
 	closed   chan struct{}
 }
+
+// Facts are those that came with the reply.
+func (s *stream) Facts() Facts { return s.facts }
 
 // favour is how much a stream may send in a fifth of a second and still go before those that send more, bytes.
 const favour = 64 << 10

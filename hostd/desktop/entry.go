@@ -70,7 +70,7 @@ func (s *server) serve(ctx context.Context, c net.Conn, h tunnel.Header) {
 		s.close(se, false)
 		return
 	}
-	if err := s.reply(conn, nil); err != nil {
+	if err := s.accept(conn, h); err != nil {
 		s.close(se, true)
 		return
 	}
@@ -100,6 +100,22 @@ func (s *server) serve(ctx context.Context, c net.Conn, h tunnel.Header) {
 func (s *server) reply(conn net.Conn, r *refuse.Refusal) error {
 	conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	return tunnel.WriteReply(conn, r)
+}
+
+// accept answers the header of a stream that a viewer is to log in through.
+func (s *server) accept(conn net.Conn, h tunnel.Header) error {
+	if !h.Facts {
+		return s.reply(conn, nil)
+	}
+	w, f := s.welcomed(), tunnel.Facts(0)
+	if w.CodeFirst && w.CodeSet {
+		f |= tunnel.CodeFirst
+	}
+	if w.Greeter {
+		f |= tunnel.Nobody
+	}
+	conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	return tunnel.WriteFacts(conn, f)
 }
 
 // close tells hostd that a session is over.

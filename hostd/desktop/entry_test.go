@@ -3,6 +3,7 @@ package desktop
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -270,4 +271,32 @@ func TestRSAAESBeside(t *testing.T) {
 	}
 	defer c.Close()
 	sees(t, c, 1, 1, canary)
+}
+
+// What is said of the log-in before it, to who asks.
+func TestFacts(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		welcome ipc.Welcome
+		asks    bool
+		want    string
+	}{
+		{"not asked", ipc.Welcome{CodeFirst: true, CodeSet: true, Greeter: true}, false, "\x00"},
+		{"nothing to tell", ipc.Welcome{OSLogin: true}, true, "\x02\x00"},
+		{"code", ipc.Welcome{CodeFirst: true, CodeSet: true}, true, "\x02\x01"},
+		{"no code yet", ipc.Welcome{CodeFirst: true}, true, "\x02\x00"},
+		{"log-on screen", ipc.Welcome{Greeter: true}, true, "\x02\x02"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := &server{welcome: c.welcome}
+			a, b := pipe(t)
+			if err := s.accept(a, tunnel.Header{Purpose: tunnel.RFB, Facts: c.asks}); err != nil {
+				t.Fatal(err)
+			}
+			a.Close()
+			if got, err := io.ReadAll(b); string(got) != c.want || err != nil {
+				t.Errorf("%x, %v", got, err)
+			}
+		})
+	}
 }

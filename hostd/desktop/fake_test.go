@@ -541,7 +541,7 @@ func join(ctx context.Context, t testing.TB, s *server, h tunnel.Header) (net.Co
 		<-done
 	})
 	b.SetReadDeadline(time.Now().Add(patience))
-	if err := tunnel.ReadReply(b); err != nil {
+	if _, err := tunnel.ReadReply(b); err != nil {
 		return nil, err
 	}
 	b.SetReadDeadline(time.Time{})

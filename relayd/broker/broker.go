@@ -66,6 +66,7 @@ type Request struct {
 	// WithCode spends a live one-time code that is for just this, if there is one, and has the computer accept it: for viewers
 	// that can do no more than VncAuth, on their way to the host login.
 	WithCode bool
+	Facts    bool // asks for Session.Facts
 }
 
 // A Broker holds the sessions of a relay.
@@ -163,7 +164,7 @@ func (s *Session) reach(ctx context.Context) error {
 	}
 	h := tunnel.Header{
 		Purpose: s.Purpose, Session: s.ID, Account: s.Account.Email, Viewer: s.Viewer.String(), Role: s.Role,
-		Minor: uint8(s.Minor),
+		Minor: uint8(s.Minor), Facts: s.Request.Facts,
 	}
 	if s.WithCode {
 		h.Code = s.broker.codes.Take(s.Account.ID, c.ID, s.Role)

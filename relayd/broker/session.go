@@ -67,6 +67,14 @@ func (s *Session) Join(viewer net.Conn) (err error) {
 	return end
 }
 
+// Facts are what the computer says of its log-in, where the request has asked for it.
+func (s *Session) Facts() tunnel.Facts {
+	if f, ok := s.stream.(interface{ Facts() tunnel.Facts }); ok {
+		return f.Facts()
+	}
+	return 0
+}
+
 // Close ends a session that was not joined; after Join it does nothing.
 func (s *Session) Close() { s.finish(errNotJoined) }
 

@@ -139,9 +139,14 @@ type hello struct {
 // word is what the relay says to a page, as text: first, when it ends the session, and when it answers.
 type word struct {
 	Refusal *refuse.Refusal `json:"refusal,omitempty"` // of the first, nil: the computer is reached, and speaks from now on
-	Pong    uint32          `json:"pong,omitempty"`    // of a ping
-	Joined  []joined        `json:"joined,omitempty"`  // beside a pong: who is joined to the computer
-	Host    json.RawMessage `json:"host,omitempty"`    // a word of the computer
+
+	// Of the first, as the computer has it.
+	CodeFirst bool `json:"code_first,omitempty"` // it rather wants its access code
+	Nobody    bool `json:"nobody,omitempty"`     // is logged in there
+
+	Pong   uint32          `json:"pong,omitempty"`   // of a ping
+	Joined []joined        `json:"joined,omitempty"` // beside a pong: who is joined to the computer
+	Host   json.RawMessage `json:"host,omitempty"`   // a word of the computer
 }
 
 // Socket serves GET /computers/{computer}/rfb.
@@ -192,7 +197,7 @@ func (d *Desk) join(p *Person, ws *websocket.Conn, computer string, viewer netip
 		return
 	}
 	s, err := d.Desks.Open(gone, broker.Request{
-		Account: acct, Computer: computer, Role: role, Door: Door, Viewer: viewer, Purpose: tunnel.RFB,
+		Account: acct, Computer: computer, Role: role, Door: Door, Viewer: viewer, Purpose: tunnel.RFB, Facts: true,
 	})
 	if err != nil {
 		var r *refuse.Refusal
@@ -204,7 +209,8 @@ func (d *Desk) join(p *Person, ws *websocket.Conn, computer string, viewer netip
 		return
 	}
 	defer s.Close()
-	if tell(ws, nil) != nil {
+	facts := s.Facts()
+	if say(ws, word{CodeFirst: facts&tunnel.CodeFirst != 0, Nobody: facts&tunnel.Nobody != 0}) != nil {
 		return
 	}
 	var work sync.WaitGroup
@@ -221,7 +227,7 @@ func (d *Desk) join(p *Person, ws *websocket.Conn, computer string, viewer netip
 	_ = s.Join(l) // logged there
 }
 
-// tell says to the page why there is no session any more, or with nil that there is one.
+// tell says to the page why there is no session, or none any more.
 func tell(ws *websocket.Conn, r *refuse.Refusal) error {
 	return say(ws, word{Refusal: r})
 }

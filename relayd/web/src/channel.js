@@ -23,6 +23,8 @@ export class Channel {
     types = null;
     // Whether the person has done something since the relay was told, which keeps them signed in.
     active = false;
+    // What the computer says of its log-in: code_first, nobody.
+    facts = {};
     // Called with each word of the computer, and with what the relay says beside a pong.
     onword = () => {};
     // Called before noVNC hears of the end, which takes the picture away.
@@ -57,6 +59,7 @@ export class Channel {
                     reject(new Refused(said.refusal));
                     return;
                 }
+                channel.facts = said;
                 channel.open();
                 resolve(channel);
             };

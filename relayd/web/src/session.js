@@ -150,7 +150,8 @@ class Attempt {
             return;
         }
         $("code-link").hidden = !types.includes("username");
-        askFor(types.includes("username"));
+        askFor(types.includes("username") && !this.channel.facts.code_first);
+        $("nobody").hidden = !this.channel.facts.nobody;
         $("key").textContent = this.key.short;
         $("key-first").hidden = Boolean(memory.pin);
         $("user").value ||= memory.user ?? "";

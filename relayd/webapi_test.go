@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/helmline/helmline/relayd/admin"
 )
 
 // A schema is as much of JSON Schema as openapi.json uses.
@@ -22,6 +25,7 @@ type schema struct {
 type operation struct {
 	Security  *[]any
 	Responses map[string]struct {
+		Ref     string `json:"$ref"`
 		Content map[string]struct{ Schema *schema }
 	}
 }
@@ -89,10 +93,10 @@ func TestWebAPIDescription(t *testing.T) {
 			t.Errorf("%s %s is not described", p.method, p.path)
 		}
 	}
-	check := func(b *browser, path string, want int) {
+	check := func(b *browser, method, path string, form url.Values, want int) {
 		t.Helper()
-		op := api.Paths[path]["get"]
-		res, body := b.try("GET", strings.ReplaceAll(path, "{computer}", "desk7"), nil)
+		op := api.Paths[path][strings.ToLower(method)]
+		res, body := b.send(method, strings.ReplaceAll(path, "{computer}", "desk7"), http.Header{"Origin": {b.base}}, form)
 		kind, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
 		said, ok := op.Responses[fmt.Sprint(res.StatusCode)]
 		if res.StatusCode != want || !ok {
@@ -100,6 +104,9 @@ func TestWebAPIDescription(t *testing.T) {
 			return
 		}
 		of := said.Content[kind].Schema
+		if said.Ref == "#/components/responses/done" {
+			of = api.Components.Schemas["Done"]
+		}
 		if want != http.StatusOK {
 			of, kind = api.Components.Schemas["Refusal"], "application/json"
 		}
@@ -122,12 +129,20 @@ func TestWebAPIDescription(t *testing.T) {
 	if _, no := alice.reach("desk7", "control"); no != nil {
 		t.Fatal(no)
 	}
+	var live struct{ Sessions []admin.SessionInfo }
+	if _, body, _ := alice.get("/api/admin/sessions"); json.Unmarshal([]byte(body), &live) != nil || len(live.Sessions) != 1 {
+		t.Fatalf("sessions: %s", body)
+	}
 	all := func() {
 		for path, ops := range api.Paths {
-			if len(ops) != 1 || !slices.Contains(webRoutes(t), route{"GET", path}) {
-				t.Errorf("there is no %v %s", ops, path)
+			for method := range ops {
+				if len(ops) != 1 || !slices.Contains(webRoutes(t), route{strings.ToUpper(method), path}) {
+					t.Errorf("there is no %v %s", ops, path)
+				}
 			}
-			check(alice, path, http.StatusOK)
+			if _, reads := ops["get"]; reads {
+				check(alice, "GET", path, nil, http.StatusOK)
+			}
 		}
 	}
 	all()
@@ -138,11 +153,37 @@ func TestWebAPIDescription(t *testing.T) {
 	}
 	all()
 	for path, ops := range api.Paths {
-		if ops["get"].Security == nil {
-			check(nobody, path, http.StatusUnauthorized)
+		for method, op := range ops {
+			method = strings.ToUpper(method)
+			if op.Security == nil {
+				check(nobody, method, path, nil, http.StatusUnauthorized)
+			}
+			if strings.Contains(path, "/admin/") || strings.Contains(path, "{computer}") {
+				check(bob, method, path, nil, http.StatusNotFound)
+			}
 		}
-		if strings.Contains(path, "/admin/") || strings.Contains(path, "{computer}") {
-			check(bob, path, http.StatusNotFound)
+	}
+	changes := []struct {
+		path string
+		form url.Values
+	}{
+		{"/api/admin/sessions/end", url.Values{"id": {live.Sessions[0].ID}}}, // it waits for the computer to come back
+		{"/api/hosts/{computer}/rename", url.Values{"name": {"Desk7"}}},
+		{"/api/hosts/{computer}/share", url.Values{"email": {"bob@example.com"}, "right": {"watch"}, "for": {"day"}}},
+		{"/api/hosts/{computer}/remove", url.Values{"name": {"Desk7"}}},
+		{"/api/admin/accounts/invite", url.Values{"email": {"dave@example.com"}}},
+		{"/api/admin/accounts/disable", url.Values{"email": {"bob@example.com"}}},
+		{"/api/admin/accounts/enable", url.Values{"email": {"bob@example.com"}}},
+		{"/api/admin/blocks/remove", url.Values{"source": {"127.0.0.1/32"}}},
+	}
+	for _, c := range changes {
+		check(alice, "POST", c.path, nil, http.StatusBadRequest)
+		check(alice, "POST", c.path, c.form, http.StatusOK)
+		delete(api.Paths, c.path)
+	}
+	for path, ops := range api.Paths {
+		if _, changes := ops["post"]; changes {
+			t.Errorf("POST %s is not tried", path)
 		}
 	}
 }

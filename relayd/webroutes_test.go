@@ -60,9 +60,15 @@ func (p route) of(computer string) string {
 // try sends a request and gives the answer and its body, which for an answer that does not end is the beginning. It follows nothing.
 func (b *browser) try(method, path string, h http.Header) (*http.Response, string) {
 	b.t.Helper()
+	return b.send(method, path, h, nil)
+}
+
+// send is try with a form.
+func (b *browser) send(method, path string, h http.Header, form url.Values) (*http.Response, string) {
+	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), 30*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, b.base+path, strings.NewReader(""))
+	req, err := http.NewRequestWithContext(ctx, method, b.base+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		b.t.Fatal(err)
 	}

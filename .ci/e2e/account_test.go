@@ -57,6 +57,7 @@ func TestAccount(t *testing.T) {
 
 	b.Do(step{"click": "a[href^='/account/confirm']"}, step{"fill": step{"#password": chosen, "#code": strings.Fields(recovery)[1]}, "at": "/account"},
 		step{"passkeys": true, "fill": step{"#passkey": "phone <b>"}, "see": "phone b"},
+		step{"fill": step{"#token": "backups"}, "see": "The new token"},
 		step{"see": "8 left", "look": "account-full"}, signOut,
 		step{"click": "form[data-ask] button", "at": "/computers", "see": bob},
 		signOut, step{"passkeys": false, "click": "form[data-ask] button", "see": "Nothing was chosen"})

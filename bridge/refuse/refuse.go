@@ -83,6 +83,10 @@ var (
 
 	// Pages of the relay.
 	NotYours = add(40061, "Not yours", "only %s, whose it is, may do that", "ask them") // owner
+	ReadOnly = add(40062, "Read only", "the token may only read", "make one that may change things, on your account's page")
+	Unproven = add(40063, "Confirm first", "that takes a proof of who you are that is no older than ten minutes", "confirm it on your account's page, or use a token")
+	NotDone  = add(40064, "Not done", "%s", "look at what was sent") // cause
+	TooFast  = add(40065, "Too many changes", "that is more changes than the relay takes from one account at once", "wait some seconds")
 	NoPage   = add(40060, "Not found", "there is nothing at this address, or nothing for you", "go back to the list of your computers")
 
 	// The screen.

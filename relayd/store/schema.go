@@ -148,6 +148,21 @@ CREATE TABLE offers (             -- rights for e-mails that have no account yet
 CREATE INDEX offers_by_email ON offers (email_key);
 `, `
 ALTER TABLE accounts ADD COLUMN hinted INTEGER NOT NULL DEFAULT 0; -- the offer to use a viewer of one's own was taken note of
+`, `
+CREATE TABLE tokens (             -- by which programs use the API
+	secret     BLOB PRIMARY KEY,  -- SHA-256 of the token
+	account    INTEGER NOT NULL REFERENCES accounts ON DELETE CASCADE,
+	generation INTEGER NOT NULL,  -- of what the account signed in by
+	id         TEXT NOT NULL,
+	name       TEXT NOT NULL,
+	full       INTEGER NOT NULL,  -- it may change things
+	admin      INTEGER NOT NULL,  -- it may what administrators may
+	created    INTEGER NOT NULL,
+	expires    INTEGER NOT NULL,
+	used       INTEGER NOT NULL,  -- 0: never
+	source     TEXT NOT NULL      -- address that used it last
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tokens_by_account ON tokens (account);
 `}
 
 // migrate brings the schema to the last of steps. Each step and its version number are one transaction, so a killed

@@ -26,6 +26,8 @@ type mine struct {
 	Visits  []visited
 	Keys    []account.Key
 	Factors account.Factors
+	Tokens  []account.Token
+	Token   string        // made just now
 	Lately  []audit.Entry // sign-ins, the newest first
 	Proven  bool          // lately enough to change something
 	Problem string
@@ -52,6 +54,9 @@ func (s *Server) mine(w http.ResponseWriter, r *http.Request, status int, p *Per
 	var err error
 	if m.Keys, err = s.People.Keys(r.Context(), p.Account.Email); err == nil {
 		m.Factors, err = s.People.Factors(r.Context(), p.Account)
+	}
+	if err == nil {
+		m.Tokens, err = s.People.Tokens(r.Context(), p.Account)
 	}
 	if err == nil {
 		m.Lately, err = s.Trail.Newest(r.Context(), audit.Filter{Kind: "signin.", Who: p.Account.Email}, maxLately, lately)

@@ -156,30 +156,8 @@ func (s *Server) unblock(r *http.Request) (audit.Event, func(context.Context) er
 	return audit.Event{Kind: "limit.unblock", Detail: source.String()}, func(ctx context.Context) error { return s.People.Unblock(ctx, source) }, nil
 }
 
-// apiAdmin answers administrators what get gives, and nobody else.
-func (s *Server) apiAdmin(get func(w http.ResponseWriter, r *http.Request) (any, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		p, ok := s.signedIn(r)
-		switch {
-		case !ok:
-			answer(w, http.StatusUnauthorized, refuse.SignIn.Of())
-			return
-		case !p.Account.Admin:
-			answer(w, http.StatusNotFound, refuse.NoPage.Of())
-			return
-		}
-		v, err := get(w, r)
-		if err != nil {
-			s.Log.Error("not answered", "viewer", p.Account.Email, "path", r.URL.Path, "err", err)
-			answer(w, http.StatusServiceUnavailable, refuse.StorageOut.Of())
-		} else if v != nil {
-			answer(w, http.StatusOK, v)
-		}
-	}
-}
-
 // apiAccounts serves GET /api/admin/accounts.
-func (s *Server) apiAccounts(_ http.ResponseWriter, r *http.Request) (any, error) {
+func (s *Server) apiAccounts(_ http.ResponseWriter, r *http.Request, _ *Person) (any, error) {
 	all, err := s.People.List(r.Context())
 	return struct {
 		Accounts []account.Account `json:"accounts"`
@@ -187,20 +165,20 @@ func (s *Server) apiAccounts(_ http.ResponseWriter, r *http.Request) (any, error
 }
 
 // apiComputers serves GET /api/admin/hosts.
-func (s *Server) apiComputers(_ http.ResponseWriter, r *http.Request) (any, error) {
+func (s *Server) apiComputers(_ http.ResponseWriter, r *http.Request, _ *Person) (any, error) {
 	all, err := s.allComputers(r.Context())
 	return list{all}, err
 }
 
 // apiSessions serves GET /api/admin/sessions.
-func (s *Server) apiSessions(http.ResponseWriter, *http.Request) (any, error) {
+func (s *Server) apiSessions(http.ResponseWriter, *http.Request, *Person) (any, error) {
 	return struct {
 		Sessions []admin.SessionInfo `json:"sessions"`
 	}{append([]admin.SessionInfo{}, s.Sessions.List()...)}, nil
 }
 
 // apiBlocks serves GET /api/admin/blocks.
-func (s *Server) apiBlocks(http.ResponseWriter, *http.Request) (any, error) {
+func (s *Server) apiBlocks(http.ResponseWriter, *http.Request, *Person) (any, error) {
 	return struct {
 		Blocks []account.Block `json:"blocks"`
 	}{s.People.Blocks()}, nil
@@ -210,7 +188,7 @@ func (s *Server) apiBlocks(http.ResponseWriter, *http.Request) (any, error) {
 var errEnough = errors.New("as many records as one answer may have")
 
 // apiAudit serves GET /api/admin/audit: the records that are asked for, oldest first, as JSON lines or CSV, at most sentRecords of them.
-func (s *Server) apiAudit(w http.ResponseWriter, r *http.Request) (any, error) {
+func (s *Server) apiAudit(w http.ResponseWriter, r *http.Request, _ *Person) (any, error) {
 	f, err := askedOf(r).filter()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)

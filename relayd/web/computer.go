@@ -59,14 +59,22 @@ func (s *Server) asked(w http.ResponseWriter, r *http.Request) (*Person, *regist
 		toSignIn(w, r)
 		return nil, nil, false
 	}
-	c, err := s.Computers.Find(r.Context(), p.Account, r.PathValue("computer"))
-	switch {
-	case refuse.NoComputer.Is(err), refuse.NameComputer.Is(err):
+	c, err := s.find(r, p)
+	if refuse.NoComputer.Is(err) {
 		s.look.refuse(w, r, http.StatusNotFound, refuse.NoComputer.Of())
-	case err != nil:
+	} else if err != nil {
 		s.stored(w, p, err)
 	}
 	return p, c, err == nil
+}
+
+// find is the computer that a request is about. The error is refuse.NoComputer or StorageOut.
+func (s *Server) find(r *http.Request, p *Person) (*registry.Computer, error) {
+	c, err := s.Computers.Find(r.Context(), p.Account, r.PathValue("computer"))
+	if refuse.NameComputer.Is(err) {
+		err = refuse.NoComputer.Of()
+	}
+	return c, err
 }
 
 // owned is asked, for what only the owner may do.
@@ -104,8 +112,11 @@ func (s *Server) alter(r *http.Request, p *Person, e audit.Event, do func(ctx co
 		e.Detail += ", "
 	}
 	e.Detail += "by " + p.Account.Email
+	if p.Token != nil {
+		e.Detail += " with the token " + p.Token.Name
+	}
 	if !s.paces.pass(p.Account.ID) {
-		return errors.New("that is more changes than the relay takes from one account at once; wait some seconds")
+		return refuse.TooFast.Of()
 	}
 	if err := s.Trail.Write(ctx, e); err != nil {
 		return err
@@ -129,52 +140,77 @@ func (s *Server) altered(w http.ResponseWriter, r *http.Request, p *Person, c *r
 	http.Redirect(w, r, "/computers/"+c.ID, http.StatusSeeOther)
 }
 
-// rename serves POST /computers/{computer}/rename.
-func (s *Server) rename(w http.ResponseWriter, r *http.Request) {
-	p, c, ok := s.owned(w, r)
-	if !ok {
-		return
-	}
-	name := strings.TrimSpace(r.PostFormValue("name"))
-	e := audit.Event{Kind: "host.rename", Computer: c.Owner + "/" + c.Name, ComputerID: c.ID, Detail: "to " + refuse.Printable(name, registry.MaxName)}
-	s.altered(w, r, p, c, s.alter(r, p, e, func(ctx context.Context) error {
-		_, err := s.Computers.Rename(ctx, c.ID, name)
-		return err
-	}))
+// apiOwned answers the owner of a computer, for whom do changes something; the page of the computer does the same.
+func (s *Server) apiOwned(do func(r *http.Request, p *Person, c *registry.Computer) error) http.HandlerFunc {
+	return s.api(func(_ http.ResponseWriter, r *http.Request, p *Person) (any, error) {
+		c, err := s.find(r, p)
+		if err == nil && c.Owner != p.Account.Email {
+			err = refuse.NotYours.Of(c.Owner)
+		}
+		if err == nil {
+			err = do(r, p, c)
+		}
+		return done{}, err
+	})
 }
 
-// remove serves POST /computers/{computer}/remove, to who has proven lately who they are. The name typed again stands for "yes, this one".
+// rename serves POST /computers/{computer}/rename.
+func (s *Server) rename(w http.ResponseWriter, r *http.Request) {
+	if p, c, ok := s.owned(w, r); ok {
+		s.altered(w, r, p, c, s.renameTo(r, p, c))
+	}
+}
+
+// renameTo gives a computer the name that the form has.
+func (s *Server) renameTo(r *http.Request, p *Person, c *registry.Computer) error {
+	name := strings.TrimSpace(r.PostFormValue("name"))
+	e := audit.Event{Kind: "host.rename", Computer: c.Owner + "/" + c.Name, ComputerID: c.ID, Detail: "to " + refuse.Printable(name, registry.MaxName)}
+	return s.alter(r, p, e, func(ctx context.Context) error {
+		_, err := s.Computers.Rename(ctx, c.ID, name)
+		return err
+	})
+}
+
+// remove serves POST /computers/{computer}/remove.
 func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
 	p, c, ok := s.owned(w, r)
 	if !ok {
 		return
 	}
-	if !p.proven() {
+	switch err := s.removeNamed(r, p, c); {
+	case refuse.Unproven.Is(err):
 		http.Redirect(w, r, "/account/confirm?next="+url.QueryEscape("/computers/"+c.ID), http.StatusSeeOther)
-		return
+	case err != nil:
+		s.altered(w, r, p, c, err)
+	default:
+		http.Redirect(w, r, home, http.StatusSeeOther)
+	}
+}
+
+// removeNamed removes a computer for who has proven lately who they are. The name typed again stands for "yes, this one".
+func (s *Server) removeNamed(r *http.Request, p *Person, c *registry.Computer) error {
+	if !p.proven() {
+		return refuse.Unproven.Of()
 	}
 	if strings.TrimSpace(r.PostFormValue("name")) != c.Name {
-		s.altered(w, r, p, c, fmt.Errorf("to remove the computer, type its name: %s", c.Name))
-		return
+		return fmt.Errorf("to remove the computer, type its name: %s", c.Name)
 	}
 	e := audit.Event{Kind: "host.remove", Computer: c.Owner + "/" + c.Name, ComputerID: c.ID}
-	err := s.alter(r, p, e, func(ctx context.Context) error {
+	return s.alter(r, p, e, func(ctx context.Context) error {
 		_, err := s.Computers.Remove(ctx, c.ID)
 		return err
 	})
-	if err != nil {
-		s.altered(w, r, p, c, err)
-		return
-	}
-	http.Redirect(w, r, home, http.StatusSeeOther)
 }
 
 // share serves POST /computers/{computer}/share.
 func (s *Server) share(w http.ResponseWriter, r *http.Request) {
-	p, c, ok := s.owned(w, r)
-	if !ok {
-		return
+	if p, c, ok := s.owned(w, r); ok {
+		s.altered(w, r, p, c, s.shareWith(r, p, c))
 	}
+}
+
+// shareWith gives or takes the right that the form has.
+func (s *Server) shareWith(r *http.Request, p *Person, c *registry.Computer) error {
 	email := strings.TrimSpace(r.PostFormValue("email"))
 	var right registry.Right
 	err := right.UnmarshalText([]byte(r.PostFormValue("right")))
@@ -186,8 +222,7 @@ func (s *Server) share(w http.ResponseWriter, r *http.Request) {
 		err = account.CheckEmail(email)
 	}
 	if err != nil {
-		s.altered(w, r, p, c, err)
-		return
+		return err
 	}
 	e := audit.Event{Kind: "host.share", Computer: c.Owner + "/" + c.Name, ComputerID: c.ID, Account: email, Detail: right.String()}
 	if !until.IsZero() {
@@ -200,7 +235,7 @@ func (s *Server) share(w http.ResponseWriter, r *http.Request) {
 	if errors.Is(err, store.ErrNotFound) {
 		err = fmt.Errorf("%s has no right to this computer", email)
 	}
-	s.altered(w, r, p, c, err)
+	return err
 }
 
 // endOf is when a right ends that is given for a time as the page offers it; zero: never.

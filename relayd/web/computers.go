@@ -3,7 +3,6 @@ package web
 import (
 	"bytes"
 	"context"
-	_ "embed"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -116,36 +115,8 @@ func (s *Server) stored(w http.ResponseWriter, p *Person, err error) {
 }
 
 // apiList serves GET /api/hosts.
-func (s *Server) apiList(w http.ResponseWriter, r *http.Request) {
-	p, ok := s.signedIn(r)
-	if !ok {
-		answer(w, http.StatusUnauthorized, refuse.SignIn.Of())
-		return
-	}
-	l, err := s.computers(r.Context(), p.Account)
-	if err != nil {
-		s.Log.Error("computers not listed", "viewer", p.Account.Email, "err", err)
-		answer(w, http.StatusServiceUnavailable, refuse.StorageOut.Of())
-		return
-	}
-	answer(w, http.StatusOK, l)
-}
-
-// openAPI describes the API.
-//
-//go:embed openapi.json
-var openAPI []byte
-
-// apiSelf serves GET /api/openapi.json.
-func apiSelf(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(openAPI) // fails only when the client has gone
-}
-
-func answer(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // fails only when the client has gone
+func (s *Server) apiList(_ http.ResponseWriter, r *http.Request, p *Person) (any, error) {
+	return s.computers(r.Context(), p.Account)
 }
 
 // A check is one thing that must hold for a person to come to a computer, as far as the relay knows.
@@ -170,40 +141,24 @@ func checks(c *registry.Computer) []check {
 }
 
 // apiConnectability serves GET /api/hosts/{computer}/connectability: why one cannot connect to control it.
-func (s *Server) apiConnectability(w http.ResponseWriter, r *http.Request) {
-	p, ok := s.signedIn(r)
-	if !ok {
-		answer(w, http.StatusUnauthorized, refuse.SignIn.Of())
-		return
-	}
-	c, err := s.Computers.Find(r.Context(), p.Account, r.PathValue("computer"))
-	switch {
-	case refuse.NoComputer.Is(err), refuse.NameComputer.Is(err):
-		answer(w, http.StatusNotFound, refuse.NoComputer.Of())
-		return
-	case err != nil:
-		s.Log.Error("computer not looked up", "viewer", p.Account.Email, "err", err)
-		answer(w, http.StatusServiceUnavailable, refuse.StorageOut.Of())
-		return
+func (s *Server) apiConnectability(_ http.ResponseWriter, r *http.Request, p *Person) (any, error) {
+	c, err := s.find(r, p)
+	if err != nil {
+		return nil, err
 	}
 	all := checks(c)
-	answer(w, http.StatusOK, struct {
+	return struct {
 		Connectable bool    `json:"connectable"`
 		Checks      []check `json:"checks"`
-	}{all[0].OK && all[1].OK, all})
+	}{all[0].OK && all[1].OK, all}, nil
 }
 
 // apiEvents serves GET /api/hosts/events: what GET /api/hosts answers, and again whenever it has changed, as server-sent
 // events.
-func (s *Server) apiEvents(w http.ResponseWriter, r *http.Request) {
-	p, ok := s.signedIn(r)
-	switch {
-	case !ok:
-		answer(w, http.StatusUnauthorized, refuse.SignIn.Of())
-		return
-	case !s.watches.enter(p.Account.ID, maxWatches):
+func (s *Server) apiEvents(w http.ResponseWriter, r *http.Request, p *Person) (any, error) {
+	if !s.watches.enter(p.Account.ID, maxWatches) {
 		http.Error(w, "too many pages at once", http.StatusTooManyRequests)
-		return
+		return nil, nil
 	}
 	defer s.watches.leave(p.Account.ID)
 	ctx, cancel := context.WithTimeout(r.Context(), watchTime)
@@ -211,7 +166,7 @@ func (s *Server) apiEvents(w http.ResponseWriter, r *http.Request) {
 	defer context.AfterFunc(p.Gone, cancel)()
 	out := http.NewResponseController(w)
 	if out.SetReadDeadline(time.Time{}) != nil { // of the request, which is read
-		return
+		return nil, nil
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	tick := time.NewTicker(lookEvery)
@@ -220,12 +175,15 @@ func (s *Server) apiEvents(w http.ResponseWriter, r *http.Request) {
 	var at time.Time
 	for {
 		l, err := s.computers(ctx, p.Account)
+		if err == nil && p.Token != nil {
+			err = s.People.TokenHolds(ctx, p.Token)
+		}
 		if err != nil {
-			return // the page asks again
+			return nil, nil // the page asks again
 		}
 		now, err := json.Marshal(l)
 		if err != nil {
-			return
+			return nil, nil
 		}
 		text := []byte(nil)
 		switch {
@@ -238,12 +196,12 @@ func (s *Server) apiEvents(w http.ResponseWriter, r *http.Request) {
 			told, at = now, time.Now()
 			_ = out.SetWriteDeadline(at.Add(watchAnswer)) // Flush tells
 			if _, err := w.Write(text); err != nil || out.Flush() != nil {
-				return
+				return nil, nil
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return
+			return nil, nil
 		case <-tick.C:
 		}
 	}

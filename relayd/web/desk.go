@@ -49,6 +49,7 @@ type Person struct {
 	Gone    context.Context // ends when they are signed out; its cause is a *refuse.Refusal
 	Active  func()          // to be called when they do something without a request
 	Proved  time.Time       // when they have proven last who they are
+	Token   *account.Token  // that was shown; nil: they are signed in
 }
 
 // Desk serves the page of a session with a computer, and the WebSocket that joins the page to the computer's RFB server from its

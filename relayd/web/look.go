@@ -26,7 +26,7 @@ type look struct {
 }
 
 func newLook(a *Assets, log *slog.Logger) (*look, error) {
-	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "to": to, "lower": strings.ToLower, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
+	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "to": to, "lower": strings.ToLower, "scope": scope, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
 	return &look{log, t}, err
 }
 

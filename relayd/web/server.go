@@ -41,6 +41,12 @@ type People interface {
 	List(ctx context.Context) ([]account.Account, error)
 	Disable(ctx context.Context, email string) error
 	Enable(ctx context.Context, email string) error
+	NewToken(ctx context.Context, a *account.Account, t account.Token) (secret string, err error)
+	Tokens(ctx context.Context, a *account.Account) ([]account.Token, error)
+	RemoveToken(ctx context.Context, a *account.Account, id string) error
+	// ByToken counts a wrong token like a wrong password.
+	ByToken(ctx context.Context, secret string, src netip.Addr, door string) (*account.Account, *account.Token, error)
+	TokenHolds(ctx context.Context, t *account.Token) error
 	Blocks() []account.Block
 	Unblock(ctx context.Context, source netip.Prefix) error
 	OnRevoke(f func(accountID int64, why string))
@@ -152,6 +158,11 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("GET /api/admin/sessions", s.apiAdmin(s.apiSessions))
 	mux.HandleFunc("GET /api/admin/blocks", s.apiAdmin(s.apiBlocks))
 	mux.HandleFunc("GET /api/admin/audit", s.apiAdmin(s.apiAudit))
+	mux.HandleFunc("POST /api/admin/accounts/invite", s.apiAdmin(s.apiInvite))
+	mux.HandleFunc("POST /api/admin/accounts/disable", s.apiDecide(s.switchAccount("account.disable", s.People.Disable)))
+	mux.HandleFunc("POST /api/admin/accounts/enable", s.apiDecide(s.switchAccount("account.enable", s.People.Enable)))
+	mux.HandleFunc("POST /api/admin/sessions/end", s.apiDecide(s.endSession))
+	mux.HandleFunc("POST /api/admin/blocks/remove", s.apiDecide(s.unblock))
 	mux.HandleFunc("GET /computers", s.forPerson(s.list))
 	mux.HandleFunc("GET /computers/add", s.forPerson(s.askName))
 	mux.HandleFunc("POST /computers/add", s.forPerson(s.invite))
@@ -176,11 +187,16 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("POST /account/passkeys", s.forProven(s.addPasskey))
 	mux.HandleFunc("POST /account/passkeys/new", s.forProven(s.newPasskey))
 	mux.HandleFunc("POST /account/passkeys/remove", s.forProven(s.removePasskey))
+	mux.HandleFunc("POST /account/tokens", s.forProven(s.addToken))
+	mux.HandleFunc("POST /account/tokens/remove", s.forPerson(s.removeToken))
 	mux.HandleFunc("POST /account/visits/end", s.forPerson(s.endVisit))
 	mux.HandleFunc("GET /api/openapi.json", apiSelf)
-	mux.HandleFunc("GET /api/hosts", s.apiList)
-	mux.HandleFunc("GET /api/hosts/events", s.apiEvents)
-	mux.HandleFunc("GET /api/hosts/{computer}/connectability", s.apiConnectability)
+	mux.HandleFunc("GET /api/hosts", s.api(s.apiList))
+	mux.HandleFunc("GET /api/hosts/events", s.api(s.apiEvents))
+	mux.HandleFunc("GET /api/hosts/{computer}/connectability", s.api(s.apiConnectability))
+	mux.HandleFunc("POST /api/hosts/{computer}/rename", s.apiOwned(s.renameTo))
+	mux.HandleFunc("POST /api/hosts/{computer}/remove", s.apiOwned(s.removeNamed))
+	mux.HandleFunc("POST /api/hosts/{computer}/share", s.apiOwned(s.shareWith))
 	mux.HandleFunc("GET /computers/{computer}/connect", desk.Page)
 	mux.HandleFunc("POST /computers/{computer}/ticket", desk.Ticket)
 	mux.HandleFunc("GET /computers/{computer}/rfb", desk.Socket)
@@ -206,10 +222,17 @@ func (s *Server) Handle(_ context.Context, conn net.Conn, at *turnstile.Place) e
 // signedIn is who sent a request. Their connection is no stranger's any more.
 func (s *Server) signedIn(r *http.Request) (*Person, bool) {
 	p, ok := s.visits.person(r)
-	if at, _ := r.Context().Value(placeKey{}).(*turnstile.Place); ok && at != nil {
-		at.Leave()
+	if ok {
+		noStranger(r)
 	}
 	return p, ok
+}
+
+// noStranger has the connection of a request count as one of somebody who is known.
+func noStranger(r *http.Request) {
+	if at, _ := r.Context().Value(placeKey{}).(*turnstile.Place); at != nil {
+		at.Leave()
+	}
 }
 
 // forPerson serves only who is signed in, and reads no form that is too long.

@@ -113,17 +113,38 @@ func (s *Server) askInvited(w http.ResponseWriter, r *http.Request, p *Person) {
 
 // invitePerson serves POST /admin/invite.
 func (s *Server) invitePerson(w http.ResponseWriter, r *http.Request, p *Person) {
+	v, err := s.invited(r, p)
+	s.showGiven(w, r, p, v, err)
+}
+
+// invited makes the invitation that the form asks for.
+func (s *Server) invited(r *http.Request, p *Person) (given, error) {
 	v := given{Email: r.PostFormValue("email")}
 	admin := r.PostFormValue("admin") != ""
 	e := audit.Event{Kind: "account.invite", Account: refuse.Printable(v.Email, account.MaxEmail)}
 	if admin {
 		e.Detail = "administrator"
 	}
-	s.give(w, r, p, v, e, func(ctx context.Context, v *given) (err error) {
+	err := s.alter(r, p, e, func(ctx context.Context) (err error) {
 		v.Code, v.Until, err = s.People.Invite(ctx, v.Email, admin)
 		return err
 	})
+	return v, err
 }
+
+// apiInvite serves POST /api/admin/accounts/invite.
+func (s *Server) apiInvite(_ http.ResponseWriter, r *http.Request, p *Person) (any, error) {
+	v, err := s.invited(r, p)
+	return struct {
+		Email   string    `json:"email"`
+		Code    string    `json:"code"`
+		At      string    `json:"at"`
+		Expires time.Time `json:"expires"`
+	}{v.Email, v.Code, welcomeAt(r), v.Until}, err
+}
+
+// welcomeAt is where a person types such a code.
+func welcomeAt(r *http.Request) string { return "https://" + r.Host + "/welcome" }
 
 // resetPassword serves POST /admin/accounts/password: a code by which a person sets another one.
 func (s *Server) resetPassword(w http.ResponseWriter, r *http.Request, p *Person) {
@@ -145,9 +166,14 @@ func (s *Server) resetFactor(w http.ResponseWriter, r *http.Request, p *Person) 
 
 // give does what an administrator asks for, on record, and shows what came of it.
 func (s *Server) give(w http.ResponseWriter, r *http.Request, p *Person, v given, e audit.Event, do func(ctx context.Context, v *given) error) {
-	v.Account, v.At = p.Account, "https://"+r.Host+"/welcome"
+	err := s.alter(r, p, e, func(ctx context.Context) error { return do(ctx, &v) })
+	s.showGiven(w, r, p, v, err)
+}
+
+func (s *Server) showGiven(w http.ResponseWriter, r *http.Request, p *Person, v given, err error) {
+	v.Account, v.At = p.Account, welcomeAt(r)
 	status := http.StatusOK
-	if err := s.alter(r, p, e, func(ctx context.Context) error { return do(ctx, &v) }); err != nil {
+	if err != nil {
 		v = given{Account: p.Account, Email: v.Email, Problem: err.Error()}
 		status = http.StatusBadRequest
 	}

@@ -238,33 +238,51 @@ func (v *viewer) encodeAround(u *update, desk image.Rectangle) {
 	s.work.Set(&s.part)
 }
 
-// encodeDesk encodes s.work of the desktop, together with every other viewer that lacks the same. It does so in slices, as many at once
-// as there are processors: a worker with news must not wait for a viewer with much to encode, so what is left over then is dirty
-// again, and not in s.work.
+// encodeDesk encodes s.work of the desktop. What the client has with losses and is to get anew before it could get it exactly is moving.
 func (v *viewer) encodeDesk(u *update, p *picture, desk frame.Image, lossless bool) {
 	s := &v.send
-	s.task = task{v.cache, p, u.crop.Min, desk, u.caps.Params(u.format, lossless)}
+	params := u.caps.Params(u.format, lossless)
+	moving := u.caps.Moving().Params(u.format, lossless)
 	s.rest.Set(&s.work)
-	size := min(max(s.work.Area()/len(s.slices), minSlice), maxSlice)
-	for first := true; !s.rest.Empty(); first = false {
-		if !first && p.awaited() {
-			s.work.Without(&s.rest)
-			if !lossless { // what is to be refined still is
-				v.mu.Lock()
-				v.dirty.Union(&s.rest)
-				v.mu.Unlock()
-			}
-			return
+	s.moving.Reset(u.size)
+	if moving != params {
+		s.rest.Without(&s.lossy)
+		s.moving.Set(&s.work)
+		s.moving.Without(&s.rest)
+	}
+	s.task = task{v.cache, p, u.crop.Min, desk, params}
+	if v.encodeSlices(u, &s.rest) {
+		s.task.params = moving
+		v.encodeSlices(u, &s.moving)
+	}
+	s.rest.Union(&s.moving)
+	s.work.Without(&s.rest)
+	if !lossless && !s.rest.Empty() { // what is to be refined still is
+		v.mu.Lock()
+		v.dirty.Union(&s.rest)
+		v.mu.Unlock()
+	}
+}
+
+// encodeSlices encodes s.task of a region, together with every other viewer that lacks the same, and takes it out of the region. It does so in
+// slices, as many at once as there are processors: a worker with news must not wait for a viewer with much to encode, so something may be left over
+// then. It says whether nothing is.
+func (v *viewer) encodeSlices(u *update, region *frame.Region) (all bool) {
+	s := &v.send
+	size := min(max(region.Area()/len(s.slices), minSlice), maxSlice)
+	for !region.Empty() {
+		if len(s.parts) > 0 && s.task.picture.awaited() {
+			return false
 		}
 		n := 0
-		for ; n < len(s.slices) && !s.rest.Empty(); n++ {
-			s.rects = firstOf(s.rest.AppendRects(s.rects[:0]), size)
+		for ; n < len(s.slices) && !region.Empty(); n++ {
+			s.rects = firstOf(region.AppendRects(s.rects[:0]), size)
 			part := &s.slices[n].part
 			part.Reset(u.size)
 			for _, r := range s.rects {
 				part.Add(r)
 			}
-			s.rest.Without(part)
+			region.Without(part)
 		}
 		s.encode(n)
 		for i := range n {
@@ -282,6 +300,7 @@ func (v *viewer) encodeDesk(u *update, p *picture, desk frame.Image, lossless bo
 			}
 		}
 	}
+	return true
 }
 
 // encodeCursor encodes the cursor's box when it has moved or what is below it was sent.

@@ -251,6 +251,41 @@ func TestExactAtRest(t *testing.T) {
 	}
 }
 
+// A film's colours are shared by 2×2 pixels from its second picture on, unless the viewer has asked for something else.
+func TestFilmSharesColours(t *testing.T) {
+	size := image.Pt(640, 360)
+	const full, shared = 0x11, 0x22 // sampling factors of the first component
+	for _, c := range []struct {
+		asks int32
+		want [3]byte
+	}{
+		{rfb.PseudoQuality0 + 8, [3]byte{full, shared, shared}},
+		{rfb.PseudoQuality0 + 2, [3]byte{shared, shared, shared}},
+		{rfb.PseudoQuality0 + 9, [3]byte{full, full, full}},
+		{rfb.PseudoSubsampling0, [3]byte{full, full, full}},
+		{rfb.PseudoFineQuality0 + 92, [3]byte{full, full, full}},
+	} {
+		p, _ := bench(t, size, 0)
+		wire := &tape{}
+		v := newViewer(wire, size, p.desk.cache, form.NewPainter())
+		v.setEncodings([]int32{rfb.Tight, rfb.PseudoQuality0 + 8, c.asks})
+		v.send.arrow = arrow()
+		v.show(&scene{desk: p.desk, owner: true})
+		packet := (&ipc.Frame{Rects: []image.Rectangle{p.image.Rect}}).AppendTo(nil)
+		for i, want := range c.want {
+			wire.buf.Reset()
+			oneFrame(t, p, packet, []*viewer{v})
+			at := bytes.Index(wire.buf.Bytes(), []byte{0xff, 0xc0}) // SOF0
+			if at < 0 {
+				t.Fatalf("no JPEG picture for %d", c.asks)
+			}
+			if got := wire.buf.Bytes()[at+11]; got != want {
+				t.Errorf("picture %d for %d is sampled by %#x, not %#x", i+1, c.asks, got, want)
+			}
+		}
+	}
+}
+
 // The worker is started again, with another size and then back: whoever can gets a new size, the others what fits.
 func TestWorkerRestart(t *testing.T) {
 	s, h := start(t, small)

@@ -32,6 +32,7 @@ type sender struct {
 
 	copies           []frame.Copy // of this update
 	work, part, rest frame.Region
+	moving           frame.Region
 	rects, cut       []image.Rectangle
 	first            rfb.Batch // cursor and name, before any pixels: see rfb.AppendCursor; and then the copies
 	own              rfb.Batch // pages, background, cursors: of this viewer alone

@@ -35,7 +35,7 @@ func hostCommands() []command {
 				k.note("%s of %s is now called %s", h.Name, h.Owner, k.args[1])
 				return nil
 			})},
-		{path: "host share", args: "COMPUTER EMAIL control|watch|none [--for DURATION | --until TIME]", about: "Give another account a right to a computer, or take it.", min: 3, max: 3,
+		{path: "host share", args: "COMPUTER EMAIL manage|control|watch|none [--for DURATION | --until TIME]", about: "Give another account a right to a computer, or take it.", min: 3, max: 3,
 			more:  "DURATION is as in 90m, 8h or 7d; TIME as in 2026-12-31T18:00 (local) or 2026-12-31T18:00:00Z. Without either the right stays.\n" + hostHelp,
 			flags: hostShare},
 	}

@@ -136,6 +136,64 @@ func TestWebComputersAreLive(t *testing.T) {
 
 var timeTag = regexp.MustCompile(`<time.*</time>`)
 
+// Who manages a computer renames and shares it, within what they have themselves, and does not remove it.
+func TestWebManager(t *testing.T) {
+	r := startRelay(t)
+	for _, a := range []string{"alice@example.com", "bob@example.com", "carol@example.com", "dave@example.com"} {
+		r.account(a)
+	}
+	r.computer("alice@example.com", "desk7", echo)
+	alice, bob, carol := r.browser(), r.browser(), r.browser()
+	alice.signIn("alice@example.com", password, "")
+	bob.signIn("bob@example.com", password, "")
+	carol.signIn("carol@example.com", password, "")
+	at := "/computers/" + alice.id("desk7")
+	form := func(who, right, how string) url.Values {
+		return url.Values{"email": {who}, "right": {right}, "for": {how}}
+	}
+	alice.post(at+"/share", form("bob@example.com", "manage", "hour"))
+	alice.post(at+"/share", form("carol@example.com", "manage", ""))
+	_, page, _ := bob.get(at)
+	for text, want := range map[string]bool{"Shared with": true, "Rename": true, "Remove": false, `value="manage"`: false, "Take the right": false} {
+		if strings.Contains(page, text) != want {
+			t.Errorf("bob's page has %q: %v", text, !want)
+		}
+	}
+	if ws, no := bob.reach("desk7", "control"); no != nil {
+		t.Errorf("bob does not control it: %v", no)
+	} else {
+		ws.CloseNow()
+	}
+	if _, page, _ := bob.post(at+"/rename", url.Values{"name": {"desk8"}}); !strings.Contains(page, "<h1>desk8</h1>") {
+		t.Errorf("renamed:\n%s", page)
+	}
+	if status, _, _ := bob.post(at+"/remove", url.Values{"name": {"desk8"}}); status != http.StatusForbidden {
+		t.Errorf("bob removes it: %d", status)
+	}
+	for who, right := range map[string]string{"dave@example.com": "manage", "carol@example.com": "none", "bob@example.com": "control", "alice@example.com": "watch"} {
+		if status, page, _ := bob.post(at+"/share", form(who, right, "week")); status != http.StatusBadRequest {
+			t.Errorf("bob has %s have %s: %d\n%s", who, right, status, page)
+		}
+	}
+	bob.post(at+"/share", form("dave@example.com", "control", "week"))
+	hosts, err := r.admin.Hosts(t.Context(), "")
+	if err != nil || len(hosts) != 1 {
+		t.Fatal(hosts, err)
+	}
+	shares := hosts[0].Shares
+	for _, s := range shares {
+		if s.Email == "dave@example.com" && (s.Right != registry.RightControl || time.Until(s.Expires) > time.Hour) || s.Email == "carol@example.com" && s.Right != registry.RightManage {
+			t.Errorf("%+v", s)
+		}
+	}
+	if len(shares) != 3 {
+		t.Errorf("shared with %+v", shares)
+	}
+	if _, page, _ := bob.post(at+"/share", form("dave@example.com", "none", "")); strings.Contains(page, "dave@example.com") {
+		t.Errorf("taken:\n%s", page)
+	}
+}
+
 // Its owner, and nobody else, adds, names, shares and removes a computer; each change is in the audit log.
 func TestWebOwnerManagesComputer(t *testing.T) {
 	r := startRelay(t)

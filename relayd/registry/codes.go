@@ -40,7 +40,7 @@ type Codes struct {
 // Make makes a code for a computer that Find gave for acct. A code for control where acct may only watch is
 // refuse.WatchOnly; when too many codes are live, it is refuse.Busy.
 func (c *Codes) Make(acct *account.Account, computer *Computer, role tunnel.Role) (code string, expires time.Time, err error) {
-	if role != tunnel.RoleWatch && computer.Right != RightControl {
+	if role != tunnel.RoleWatch && computer.Right < RightControl {
 		return "", time.Time{}, refuse.WatchOnly.Of(computer.Name)
 	}
 	code = newCode()

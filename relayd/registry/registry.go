@@ -24,11 +24,12 @@ import (
 // A Right is what an account may do with a computer.
 type Right uint8
 
-// The rights. The owner has RightControl.
+// The rights, each with those before it. The owner has RightControl, and everything that is the owner's alone.
 const (
 	RightNone    Right = 0
 	RightWatch   Right = 1
 	RightControl Right = 2
+	RightManage  Right = 3 // to rename the computer, and to give and take the rights before this one
 )
 
 func (r Right) String() string {
@@ -37,6 +38,8 @@ func (r Right) String() string {
 		return "watch"
 	case RightControl:
 		return "control"
+	case RightManage:
+		return "manage"
 	}
 	return "none"
 }
@@ -44,15 +47,15 @@ func (r Right) String() string {
 // MarshalText writes the right as String has it.
 func (r Right) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// UnmarshalText reads none, watch or control.
+// UnmarshalText reads none, watch, control or manage.
 func (r *Right) UnmarshalText(b []byte) error {
-	for _, v := range []Right{RightNone, RightWatch, RightControl} {
+	for _, v := range []Right{RightNone, RightWatch, RightControl, RightManage} {
 		if v.String() == string(b) {
 			*r = v
 			return nil
 		}
 	}
-	return fmt.Errorf("%q is not a right; write control, watch or none", refuse.Printable(string(b), 40))
+	return fmt.Errorf("%q is not a right; write manage, control, watch or none", refuse.Printable(string(b), 40))
 }
 
 // A Computer is an enrolled machine as one account sees it.

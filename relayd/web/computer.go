@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,8 +36,9 @@ type view struct {
 	Account  *account.Account
 	Computer listed
 	Own      bool
+	Manages  bool // it is theirs, or they manage it
 	Checks   []check
-	Shares   []registry.Share // for the owner
+	Shares   []registry.Share // for who manages it
 	Ways     Ways
 	Lines    lines
 	Code     string    // a one-time code, just made
@@ -77,11 +79,17 @@ func (s *Server) find(r *http.Request, p *Person) (*registry.Computer, error) {
 	return c, err
 }
 
-// owned is asked, for what only the owner may do.
-func (s *Server) owned(w http.ResponseWriter, r *http.Request) (*Person, *registry.Computer, bool) {
+func owns(p *Person, c *registry.Computer) bool { return c.Owner == p.Account.Email }
+
+func manages(p *Person, c *registry.Computer) bool {
+	return owns(p, c) || c.Right >= registry.RightManage
+}
+
+// asOne is asked, for what only some may do.
+func (s *Server) asOne(may func(*Person, *registry.Computer) bool, w http.ResponseWriter, r *http.Request) (*Person, *registry.Computer, bool) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	p, c, ok := s.asked(w, r)
-	if ok && c.Owner != p.Account.Email {
+	if ok && !may(p, c) {
 		s.look.refuse(w, r, http.StatusForbidden, refuse.NotYours.Of(c.Owner))
 		return nil, nil, false
 	}
@@ -90,10 +98,10 @@ func (s *Server) owned(w http.ResponseWriter, r *http.Request) (*Person, *regist
 
 // view shows a computer's page; of v only what is new is set.
 func (s *Server) view(w http.ResponseWriter, r *http.Request, status int, p *Person, c *registry.Computer, v view) {
-	v.Account, v.Own, v.Ways = p.Account, c.Owner == p.Account.Email, s.Ways
+	v.Account, v.Own, v.Manages, v.Ways = p.Account, owns(p, c), manages(p, c), s.Ways
 	v.Checks, v.Lines = checks(c), linesOf(s.Ways, p.Account.Email, c.Name, c.Right < registry.RightControl)
 	v.Computer = show(*c, s.Sessions.With()[c.ID])
-	if v.Own {
+	if v.Manages {
 		var err error
 		if v.Shares, err = s.Computers.Shares(r.Context(), c.ID); err != nil {
 			s.stored(w, p, err)
@@ -140,11 +148,11 @@ func (s *Server) altered(w http.ResponseWriter, r *http.Request, p *Person, c *r
 	http.Redirect(w, r, "/computers/"+c.ID, http.StatusSeeOther)
 }
 
-// apiOwned answers the owner of a computer, for whom do changes something; the page of the computer does the same.
-func (s *Server) apiOwned(do func(r *http.Request, p *Person, c *registry.Computer) error) http.HandlerFunc {
+// apiAsOne answers who may do something with a computer, for whom do does it; the page of the computer does the same.
+func (s *Server) apiAsOne(may func(*Person, *registry.Computer) bool, do func(r *http.Request, p *Person, c *registry.Computer) error) http.HandlerFunc {
 	return s.api(func(_ http.ResponseWriter, r *http.Request, p *Person) (any, error) {
 		c, err := s.find(r, p)
-		if err == nil && c.Owner != p.Account.Email {
+		if err == nil && !may(p, c) {
 			err = refuse.NotYours.Of(c.Owner)
 		}
 		if err == nil {
@@ -156,7 +164,7 @@ func (s *Server) apiOwned(do func(r *http.Request, p *Person, c *registry.Comput
 
 // rename serves POST /computers/{computer}/rename.
 func (s *Server) rename(w http.ResponseWriter, r *http.Request) {
-	if p, c, ok := s.owned(w, r); ok {
+	if p, c, ok := s.asOne(manages, w, r); ok {
 		s.altered(w, r, p, c, s.renameTo(r, p, c))
 	}
 }
@@ -173,7 +181,7 @@ func (s *Server) renameTo(r *http.Request, p *Person, c *registry.Computer) erro
 
 // remove serves POST /computers/{computer}/remove.
 func (s *Server) remove(w http.ResponseWriter, r *http.Request) {
-	p, c, ok := s.owned(w, r)
+	p, c, ok := s.asOne(owns, w, r)
 	if !ok {
 		return
 	}
@@ -204,7 +212,7 @@ func (s *Server) removeNamed(r *http.Request, p *Person, c *registry.Computer) e
 
 // share serves POST /computers/{computer}/share.
 func (s *Server) share(w http.ResponseWriter, r *http.Request) {
-	if p, c, ok := s.owned(w, r); ok {
+	if p, c, ok := s.asOne(manages, w, r); ok {
 		s.altered(w, r, p, c, s.shareWith(r, p, c))
 	}
 }
@@ -221,6 +229,9 @@ func (s *Server) shareWith(r *http.Request, p *Person, c *registry.Computer) err
 	if err == nil {
 		err = account.CheckEmail(email)
 	}
+	if err == nil && !owns(p, c) {
+		until, err = s.lend(r.Context(), c, email, right, until)
+	}
 	if err != nil {
 		return err
 	}
@@ -236,6 +247,24 @@ func (s *Server) shareWith(r *http.Request, p *Person, c *registry.Computer) err
 		err = fmt.Errorf("%s has no right to this computer", email)
 	}
 	return err
+}
+
+// lend is until when somebody who manages a computer, and does not own it, may give another a right: no longer than they have their own.
+// Who manages it is for the owner to say.
+func (s *Server) lend(ctx context.Context, c *registry.Computer, email string, right registry.Right, until time.Time) (time.Time, error) {
+	all, err := s.Computers.Shares(ctx, c.ID)
+	if err != nil {
+		return until, err
+	}
+	if right >= registry.RightManage || slices.ContainsFunc(all, func(h registry.Share) bool {
+		return h.Right >= registry.RightManage && account.EmailKey(h.Email) == account.EmailKey(email)
+	}) {
+		return until, refuse.NotYours.Of(c.Owner)
+	}
+	if right != registry.RightNone && !c.Expires.IsZero() && (until.IsZero() || until.After(c.Expires)) {
+		until = c.Expires
+	}
+	return until, nil
 }
 
 // endOf is when a right ends that is given for a time as the page offers it; zero: never.

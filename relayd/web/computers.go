@@ -129,7 +129,7 @@ type check struct {
 
 // checks are what must hold, in the order in which it is asked. Whether somebody has control, and the log-in, are the computer's.
 func checks(c *registry.Computer) []check {
-	right := check{What: "you may control it", OK: c.Right == registry.RightControl}
+	right := check{What: "you may control it", OK: c.Right >= registry.RightControl}
 	if !right.OK {
 		right.Refusal = refuse.WatchOnly.Of(c.Name)
 	}

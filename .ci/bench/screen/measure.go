@@ -21,7 +21,7 @@ type figures struct {
 	p50        float64 // ms from drawing until seen; for a typed load from pressing a key
 	p95, p99   float64
 	lost       int     // keys that were not seen within a second, which counts as one
-	rss        float64 // MiB
+	rss, grown float64 // MiB; grown: of it, since the measurement began
 	load, rest verdict // of the picture while it changed, and once the screen had rested
 	rested     float64 // s until the picture was exact; infinite: never
 }
@@ -121,6 +121,7 @@ func (b *bench) watch(ctx context.Context, r row, run *serving, v *viewer, other
 			return nil, nil, err
 		}
 	}
+	memoryBefore := memory(pids)
 	before, beforeX, beforeV, from := cpu(pids), cpu(x), cpu([]int{v.proc.Pid}), now()
 	part := time.Duration(b.seconds) * time.Second / (snaps + 1)
 	for i := range snaps {
@@ -134,6 +135,7 @@ func (b *bench) watch(ctx context.Context, r row, run *serving, v *viewer, other
 	pause(ctx, part)
 	took := (now() - from).Seconds()
 	f := &figures{server: (cpu(pids) - before) / took * 100, x: (cpu(x) - beforeX) / took * 100, rss: memory(tree(run.roots()...))}
+	f.grown = f.rss - memoryBefore
 	f.viewer = (cpu([]int{v.proc.Pid}) - beforeV) / took * 100
 	rep, err := v.stop()
 	if err != nil {

@@ -32,6 +32,7 @@ var lines = []line{
 	{"until seen, p95 ms", func(f *figures, r row) float64 { return orNone(r.rate > 0, f.p95) }},
 	{"until seen, p99 ms", func(f *figures, r row) float64 { return orNone(r.rate > 0, f.p99) }},
 	{"memory, MiB", func(f *figures, _ row) float64 { return f.rss }},
+	{"memory that came meanwhile, KiB", func(f *figures, r row) float64 { return orNone(r.rate == 0, f.grown*1024) }},
 }
 
 func orNone(there bool, v float64) float64 {

@@ -193,6 +193,8 @@ func TestHostProblems(t *testing.T) {
 		{name: "recordings without an end", in: "[policy]\nrecord_days = 0"},
 		{name: "recordings of 36500 days", in: "[policy]\nrecord_days = 36500"},
 		{name: "recordings of 36501 days", in: "[policy]\nrecord_days = 36501", err: "36501 is out of range"},
+		{name: "a key for recordings", in: "[policy]\nrecord_key = \"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\""},
+		{name: "half a key for recordings", in: "[policy]\nrecord_key = \"AQEBAQEB\"", err: `FILE:2: policy.record_key is no key for recordings; write what "relayd record-key`},
 		{name: "no OS user", in: "[policy]\ntake_force = [\"alice\", \"bob b\"]", err: `FILE:2: policy.take_force "bob b" is no user name; write OS users`},
 		{name: "users without a list", in: "[policy]\ntake_force = \"alice\"", err: "policy.take_force must be a list of texts; write it as in take_force = [\"…\", \"…\"]"},
 		{name: "list of a number", in: "[login]\nadmins = [\"sudo\", 4]", err: "FILE:2: login.admins must be a list of texts"},

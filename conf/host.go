@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"encoding/base64"
 	"fmt"
 	"image"
 	"path/filepath"
@@ -66,6 +67,16 @@ type Policy struct {
 	Recording   string   `toml:"recording"`    // RecordOff, RecordAllowed or RecordRequired
 	RecordSpace int      `toml:"record_space"` // for all recordings, MiB
 	RecordDays  int      `toml:"record_days"`  // that a recording is kept, from its end on; 0: while there is space
+	RecordKey   string   `toml:"record_key"`   // public key that recordings are sealed for; empty: they are not sealed
+}
+
+// PublicRecordKey is record_key's 32 bytes, of X25519; nil: recordings are not sealed.
+func (p *Policy) PublicRecordKey() []byte {
+	key, err := base64.StdEncoding.DecodeString(p.RecordKey)
+	if err != nil || len(key) != 32 {
+		return nil
+	}
+	return key
 }
 
 // Whether what sessions show is recorded.
@@ -167,6 +178,9 @@ func (c *Host) Validate() error {
 	}
 	if n := c.Policy.RecordDays; n < 0 || n > MaxRecordDays {
 		k.add("policy.record_days", "%d is out of range; write 1 to %d (days), or 0 for no limit", n, MaxRecordDays)
+	}
+	if p := c.Policy; p.RecordKey != "" && p.PublicRecordKey() == nil {
+		k.add("policy.record_key", "is no key for recordings; write what \"relayd record-key FILE\" has printed")
 	}
 	if !isName(c.Net.User) {
 		k.add("net.user", "%q is no user name; write one as /etc/passwd has it", c.Net.User)

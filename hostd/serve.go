@@ -81,7 +81,7 @@ func serve(ctx context.Context, c *conf.Host, log *slog.Logger) error {
 		Ends: power.End,
 		Recording: part.Recording{
 			Allowed: c.Policy.Recording == conf.RecordAllowed, Required: c.Policy.Recording == conf.RecordRequired,
-			Space: int64(c.Policy.RecordSpace) << 20, Keep: time.Duration(c.Policy.RecordDays) * 24 * time.Hour,
+			Space: int64(c.Policy.RecordSpace) << 20, Keep: time.Duration(c.Policy.RecordDays) * 24 * time.Hour, Key: c.Policy.PublicRecordKey(),
 		},
 	})
 	log.Info("hostd runs", "version", versionText(), "socket", c.Socket(), "root", os.Geteuid() == 0, "passwords", pam.Available())

@@ -34,7 +34,7 @@ type command struct {
 
 // commands are all of them, in the order of the usage text.
 func commands() []command {
-	return slices.Concat(accountCommands(), keyCommands(), hostCommands(), sessionCommands(), []command{auditVerify(), replayCommand()})
+	return slices.Concat(accountCommands(), keyCommands(), hostCommands(), sessionCommands(), []command{auditVerify(), replayCommand(), recordKeyCommand()})
 }
 
 // A call is one command that runs.

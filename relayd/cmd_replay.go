@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -20,9 +21,10 @@ import (
 
 func replayCommand() command {
 	return command{
-		path: "replay", args: "FILE [--listen ADDRESS] [--speed X] [--at TIME] [--paused]", min: 1, max: 1, flags: replayFile,
+		path: "replay", args: "FILE [--listen ADDRESS] [--speed X] [--at TIME] [--paused] [--key FILE]", min: 1, max: 1, flags: replayFile,
 		about: "Show a recording that hostd made to VNC viewers on this machine.",
 		more: "It needs no relay. ADDRESS is a loopback one, 127.0.0.1:5999 else; TIME is as in 90s or 1:02:30.\n" +
+			"--key has the private key that \"relayd record-key\" made, for a recording that was sealed.\n" +
 			"Keys in the viewer: " + replay.Keys,
 	}
 }
@@ -35,6 +37,7 @@ func replayFile(f *flag.FlagSet) func(*call) error {
 	speed := f.Float64("speed", 1, "")
 	at := f.String("at", "0s", "")
 	paused := f.Bool("paused", false, "")
+	key := f.String("key", "", "")
 	return func(k *call) error {
 		start, err := parseTime(*at)
 		switch {
@@ -50,7 +53,7 @@ func replayFile(f *flag.FlagSet) func(*call) error {
 			return err
 		}
 		defer file.Close()
-		r, err := openRecording(file)
+		r, err := openRecording(file, *key)
 		if err != nil {
 			return fmt.Errorf("%s: %w", k.args[0], err)
 		}
@@ -66,8 +69,8 @@ func replayFile(f *flag.FlagSet) func(*call) error {
 	}
 }
 
-// openRecording opens a recording by the index beside it, if there is one.
-func openRecording(file *os.File) (*record.File, error) {
+// openRecording opens a recording by the index beside it, if there is one, and by the private key in a file where it is sealed.
+func openRecording(file *os.File, keyFile string) (*record.File, error) {
 	st, err := file.Stat()
 	if err != nil {
 		return nil, err
@@ -85,7 +88,20 @@ func openRecording(file *os.File) (*record.File, error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return record.Open(file, st.Size(), keys)
+	in, size := io.ReaderAt(file), st.Size()
+	if record.Sealed(file) {
+		if keyFile == "" {
+			return nil, errors.New("the recording is sealed; name the file of its private key, as in --key recordings.pem")
+		}
+		key, err := readRecordKey(keyFile)
+		if err == nil {
+			in, size, err = record.Unseal(file, size, key)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", keyFile, err)
+		}
+	}
+	return record.Open(in, size, keys)
 }
 
 // onLoopback says whether an address to listen on reaches this machine alone.

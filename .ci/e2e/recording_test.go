@@ -2,10 +2,14 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/ecdh"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"image"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -22,18 +26,40 @@ import (
 // recordedPointer is the size of the pointer, which is in the picture of a recording.
 var recordedPointer = image.Pt(32, 32)
 
+// recordKey makes a key pair for recordings, and gives the private key and its file, and the settings that seal them.
+func recordKey(t *testing.T) (key *ecdh.PrivateKey, file, settings string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "key.pem")
+	out, err := exec.Command(filepath.Join(string(binaries), "relayd"), "record-key", file).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed.(*ecdh.PrivateKey), file, string(out)
+}
+
 // Replay plays a recording of the computer, paused at its end, beside the relay, and points TigerVNC at it.
-func (w *World) Replay(recording string) *Viewer {
+func (w *World) Replay(recording, key string) *Viewer {
 	w.T.Helper()
 	file := filepath.Join(w.Viewer.Home, filepath.Base(recording))
-	for _, end := range []string{".fbs", ".idx"} {
-		from, to := strings.TrimSuffix(recording, ".fbs")+end, strings.TrimSuffix(file, ".fbs")+end
+	for from, to := range map[string]string{
+		recording: file, key: filepath.Join(w.Viewer.Home, "key.pem"),
+		strings.TrimSuffix(recording, ".fbs") + ".idx": strings.TrimSuffix(file, ".fbs") + ".idx",
+	} {
 		w.Check(rig.CopyFile(from, to, 0o600))
 		w.Check(os.Chown(to, w.Viewer.UID, w.Viewer.GID))
 	}
 	log := w.log("replay")
 	_, err := w.Set.Start(w.Ctx, rig.Program{
-		Args: []string{w.Relayd.Program, "replay", file, "--at", "23h", "--paused", "--config", w.Relayd.Config},
+		Args: []string{w.Relayd.Program, "replay", file, "--key", filepath.Join(w.Viewer.Home, "key.pem"), "--at", "23h", "--paused", "--config", w.Relayd.Config},
 		User: w.Viewer, Network: w.Net.Name("relay"), Log: log,
 	})
 	w.Check(err)
@@ -74,22 +100,24 @@ func (w *World) recordings() []string {
 }
 
 // openRecording opens a recording, which may be being written.
-func (w *World) openRecording(path string) *record.File {
+func (w *World) openRecording(path string, key *ecdh.PrivateKey) *record.File {
 	w.T.Helper()
 	b, err := os.ReadFile(path)
 	w.Check(err)
-	f, err := record.Open(bytes.NewReader(b), int64(len(b)), nil)
+	in, size, err := record.Unseal(bytes.NewReader(b), int64(len(b)), key)
+	w.Check(err)
+	f, err := record.Open(in, size, nil)
 	w.Check(err)
 	return f
 }
 
 // recorded returns what is on the computer's screen, once a recording has it.
-func (w *World) recorded(path string) frame.Image {
+func (w *World) recorded(path string, key *ecdh.PrivateKey) frame.Image {
 	w.T.Helper()
 	live, err := Shot(w.Desk)
 	w.Check(err)
 	w.Until("the recording has what is on the screen", func() (bool, error) {
-		f := w.openRecording(path)
+		f := w.openRecording(path, key)
 		p := f.NewPlayer()
 		p.Seek(f.Duration)
 		_, ok := Find(p.Picture(), live, recordedPointer)
@@ -119,27 +147,28 @@ func (v *Viewer) seek(f *record.File, live []frame.Image) {
 	}
 }
 
-// A computer that records every session: what TigerVNC plays of it is what was on the screen, to the pixel, wherever it goes in it,
+// A computer that records every session, sealed: what TigerVNC plays of it is what was on the screen, to the pixel, wherever it goes in it,
 // although hostd-net was killed in the middle. When it cannot record, nobody gets in.
 func TestRecording(t *testing.T) {
-	w := NewWorld(t, Options{Host: "[policy]\nrecording = \"required\"\n", Time: 5 * time.Minute})
+	key, keyFile, settings := recordKey(t)
+	w := NewWorld(t, Options{Host: settings + "recording = \"required\"\n", Time: 5 * time.Minute})
 	w.Furnish()
 	v := w.TigerVNC("")
 	v.LogIn()
 	w.Until("the session is recorded", func() (bool, error) { return len(w.recordings()) > 0, nil })
 	all := w.recordings()
-	live := []frame.Image{w.recorded(all[0])}
+	live := []frame.Image{w.recorded(all[0], key)}
 	root := func(args ...string) {
 		_, err := w.Desk.Output(w.Ctx, append([]string{"xsetroot"}, args...)...)
 		w.Check(err)
 	}
 	for n := range 12 { // patterns, each drawn at once
 		root("-fg", fmt.Sprintf("#%02x40c0", 20*n), "-bg", fmt.Sprintf("#30%02x60", 250-20*n), "-mod", fmt.Sprint(5+n), "7")
-		live = append(live, w.recorded(all[0]))
+		live = append(live, w.recorded(all[0], key))
 		v.WaitEqual(w.Desk)
 	}
 	root("-solid", fmt.Sprintf("#%06x", background))
-	live = append(live, w.recorded(all[0]))
+	live = append(live, w.recorded(all[0], key))
 	if all = w.recordings(); len(all) != 1 {
 		t.Fatalf("%d recordings of one session", len(all))
 	}
@@ -147,10 +176,10 @@ func TestRecording(t *testing.T) {
 	w.killPart("net")
 	v.Proc.End()
 
-	played := w.Replay(all[0])
+	played := w.Replay(all[0], keyFile)
 	played.Key("Escape")
 	played.waitShows("the end of the recording", last)
-	played.seek(w.openRecording(all[0]), live)
+	played.seek(w.openRecording(all[0], key), live)
 	played.Key("End", "Escape")
 	played.waitShows("its end again", last)
 

@@ -52,7 +52,8 @@ type recording struct {
 	srv    *server
 	desk   *desk
 	user   string
-	space  int64 // for all recordings, bytes
+	space  int64  // for all recordings, bytes
+	key    []byte // it is sealed for; empty: it is not sealed
 	cancel context.CancelFunc
 }
 
@@ -73,7 +74,7 @@ func (s *server) record(ctx context.Context, m ipc.Record) {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	r := &recording{srv: s, desk: d, user: refuse.Printable(m.User, 80), space: m.Space, cancel: cancel}
+	r := &recording{srv: s, desk: d, user: refuse.Printable(m.User, 80), space: m.Space, key: m.Key, cancel: cancel}
 	s.tapes[m.Desktop] = r
 	s.work.Go(func() { r.run(ctx) })
 }

@@ -2,9 +2,11 @@ package desktop
 
 import (
 	"context"
+	"crypto/ecdh"
 	"errors"
 	"fmt"
 	"image"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -50,7 +52,7 @@ type reel struct {
 	most  int64 // bytes it may have
 	file  *os.File
 	index *os.File
-	size  atomic.Int64 // of the file
+	size  atomic.Int64 // of the file, sealed or not
 	dirty atomic.Bool  // something was written since the last fsync
 	done  func()       // it is not being written any more
 }
@@ -80,7 +82,7 @@ func (r *recording) create(now time.Time, size image.Point) (*reel, error) {
 		_, err = t.index.Write(record.IndexHead())
 	}
 	if err == nil {
-		t.Writer, err = record.NewWriter(t.file, size, fmt.Sprintf("%s, %s", r.srv.title(r.user), now.UTC().Format(time.RFC3339)))
+		t.Writer, err = t.begin(r.key, size, fmt.Sprintf("%s, %s", r.srv.title(r.user), now.UTC().Format(time.RFC3339)))
 	}
 	if err == nil {
 		err = syncDir(dir)
@@ -89,8 +91,31 @@ func (r *recording) create(now time.Time, size image.Point) (*reel, error) {
 		t.done()
 		return nil, errors.Join(err, t.file.Close(), t.index.Close(), os.Remove(t.path))
 	}
-	t.size.Store(t.Size())
 	return t, nil
+}
+
+// begin begins what is in the file, sealed for the key if there is one.
+func (t *reel) begin(key []byte, size image.Point, title string) (*record.Writer, error) {
+	out := io.Writer(counted{t})
+	if len(key) > 0 {
+		public, err := ecdh.X25519().NewPublicKey(key)
+		if err != nil {
+			return nil, err
+		}
+		if out, err = record.Seal(out, public); err != nil {
+			return nil, err
+		}
+	}
+	return record.NewWriter(out, size, title)
+}
+
+// counted writes to a reel's file.
+type counted struct{ t *reel }
+
+func (c counted) Write(p []byte) (int, error) {
+	n, err := c.t.file.Write(p)
+	c.t.size.Add(int64(n))
+	return n, err
 }
 
 // recordings is the folder of recordings, which is made where it is missing. The disk has room for more.
@@ -243,7 +268,6 @@ func hasRoom(dir string) error {
 // end ends an update.
 func (t *reel) end() error {
 	err := t.End()
-	t.size.Store(t.Size())
 	t.dirty.Store(true)
 	return err
 }
@@ -274,6 +298,5 @@ func (t *reel) keepSynced(ctx context.Context) error {
 func (t *reel) close(after time.Duration) error {
 	defer t.done()
 	err := t.Idle(after)
-	t.size.Store(t.Size())
 	return errors.Join(err, t.file.Sync(), t.file.Close(), t.index.Sync(), t.index.Close())
 }

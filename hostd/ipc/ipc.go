@@ -290,6 +290,7 @@ type Record struct {
 	On      bool
 	User    string // OS user whose desktop it is, for the recording's title
 	Space   int64  // for all recordings, bytes
+	Key     []byte // of X25519, public: the recording is sealed for it; empty: it is not sealed
 }
 
 // Recorded says that the recording of a desktop runs or, with a cause, that it cannot begin or go on.

@@ -15,6 +15,7 @@ type Recording struct {
 	Required bool          // no session without it
 	Space    int64         // for all recordings, bytes
 	Keep     time.Duration // how long a recording is kept after its end; 0: while there is space
+	Key      []byte        // public key of X25519 that recordings are sealed for; empty: they are not
 }
 
 // tape is how far the recording of a desktop is.
@@ -36,7 +37,7 @@ func (m *Monitor) taped(d *desktop) bool {
 	switch d.tape {
 	case tapeNone:
 		d.tape = tapeAsked
-		m.net.send(ipc.TypeRecord, ipc.Record{Desktop: d.number, On: true, User: m.ownerOf(d), Space: m.c.Recording.Space})
+		m.net.send(ipc.TypeRecord, ipc.Record{Desktop: d.number, On: true, User: m.ownerOf(d), Space: m.c.Recording.Space, Key: m.c.Recording.Key})
 		var late *time.Timer
 		late = m.after(m.times.tape, func() {
 			if m.desktops[d] && d.tape == tapeAsked && d.tapeLate == late {

@@ -152,7 +152,8 @@ func security(requireE2E, code bool) []rfb.SecurityType {
 }
 
 // secure does RFB's security with the viewer: its credentials are the host login, or they are code, unless that is empty, and the log-in
-// follows in the form. early is the refusal that it gets whatever they are.
+// follows in the form. early is the refusal that it gets whatever they are: RSA-AES has no place for a reason before them, and an empty list of
+// types would turn away the page, too, which may go on with its log-in as a watcher.
 func (s *server) secure(ctx context.Context, conn net.Conn, se *session, code string, early *refuse.Refusal) (minor int, t rfb.SecurityType, err error) {
 	start := time.Now()
 	conn.SetDeadline(start.Add(versionTime))

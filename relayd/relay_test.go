@@ -124,8 +124,8 @@ type computer struct {
 	streams sync.WaitGroup
 }
 
-// computer enrols a computer and keeps it online until the test ends. handle serves its streams; nil is desktop.
-func (r *relay) computer(owner, name string, handle func(c net.Conn, h tunnel.Header) error) *computer {
+// enrolled enrols a computer and gives how it dials.
+func (r *relay) enrolled(owner, name string) *tunnel.Dialer {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -142,8 +142,15 @@ func (r *relay) computer(owner, name string, handle func(c net.Conn, h tunnel.He
 	if _, err := tunnel.Enroll(ctx, token, key, name); err != nil {
 		r.t.Fatal(err)
 	}
-	d := &tunnel.Dialer{Addr: token.Relay, Key: key, RelayKey: token.Fingerprint, Hello: tunnel.Hello{Kind: tunnel.Main, Instance: "test", Version: "test"}}
-	s, err := d.Dial(ctx)
+	return &tunnel.Dialer{Addr: token.Relay, Key: key, RelayKey: token.Fingerprint, Hello: tunnel.Hello{Kind: tunnel.Main, Instance: "test", Version: "test"}}
+}
+
+// computer enrols a computer and keeps it online until the test ends. handle serves its streams; nil is desktop.
+func (r *relay) computer(owner, name string, handle func(c net.Conn, h tunnel.Header) error) *computer {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	s, err := r.enrolled(owner, name).Dial(ctx)
 	if err != nil {
 		r.t.Fatal(err)
 	}

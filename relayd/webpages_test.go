@@ -136,6 +136,67 @@ func TestWebComputersAreLive(t *testing.T) {
 
 var timeTag = regexp.MustCompile(`<time.*</time>`)
 
+// A computer that comes and is not let in is not accessible; the list, its page, the API and the session say why, and what to do.
+func TestWebNotAccessible(t *testing.T) {
+	r := startRelay(t)
+	r.account("alice@example.com")
+	alice := r.browser()
+	alice.signIn("alice@example.com", password, "")
+	doubled := r.enrolled("alice@example.com", "desk7")
+	for i := range 6 { // two machines with one key replace each other
+		doubled.Hello.Instance = string(rune('a' + i))
+		s, err := doubled.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+	}
+	outdated := r.enrolled("alice@example.com", "desk8")
+	conn, err := ssh.Dial("tcp", outdated.Addr, &ssh.ClientConfig{
+		User: tunnel.UserTunnel, Auth: []ssh.AuthMethod{ssh.PublicKeys(outdated.Key)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, _, err := conn.OpenChannel("tunnel@helmline", []byte{99}); err == nil || !strings.Contains(err.Error(), "40006") {
+		t.Fatalf("a later version: %v", err)
+	}
+	for name, want := range map[string]*refuse.Refusal{"desk7": refuse.Doubled.Of("desk7"), "desk8": refuse.TooOld.Of("desk8")} {
+		within := time.Now().Add(10 * time.Second)
+		for state := ""; state != "not accessible"; {
+			_, body, _ := alice.get("/api/hosts")
+			var all toldAll
+			if err := json.Unmarshal([]byte(body), &all); err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range all.Computers {
+				if c.Name == name {
+					state = c.State
+				}
+			}
+			if time.Now().After(within) {
+				t.Fatalf("%s is %s", name, state)
+			}
+		}
+		id := alice.id(name)
+		for _, path := range []string{"/computers", "/computers/" + id} {
+			if _, page, _ := alice.get(path); !strings.Contains(page, "Not accessible: ") {
+				t.Errorf("%s:\n%s", path, page)
+			}
+		}
+		if _, page, _ := alice.get("/computers/" + id); !strings.Contains(html.UnescapeString(page), want.Error()) {
+			t.Errorf("the page of %s:\n%s", name, page)
+		}
+		if _, body, _ := alice.get("/api/hosts/" + id + "/connectability"); !strings.Contains(body, want.Remedy) {
+			t.Errorf("connectability of %s: %s", name, body)
+		}
+		if _, no := alice.reach(id, "control"); no == nil || *no != *want {
+			t.Errorf("a session with %s: %v", name, no)
+		}
+	}
+}
+
 // Who manages a computer renames and shares it, within what they have themselves, and does not remove it.
 func TestWebManager(t *testing.T) {
 	r := startRelay(t)

@@ -42,9 +42,10 @@ var (
 	Stopped      = add(40003, "Host service stopped", "the host service of %s was stopped at %s", "at the computer: \"systemctl start hostd\"") // computer, time
 	NotRunning   = add(40003, "Not ready", "%s answers, but its host service is not ready", "try again; at the computer: \"hostd doctor\"")     // computer
 	Restarting   = add(40004, "Relay restarting", "the relay is restarting", "try again in some seconds")
-	NotAccepted  = add(40005, "Not accepted", "%s is enrolled, but its key is not accepted any more", "enrol it again at the computer") // computer
-	TooOld       = add(40006, "Version too old", "%s runs a version that this relay cannot talk to", "update it")                       // computer
-	NoRoute      = add(40007, "Not reached", "%s", "try again in some seconds")                                                         // how far it came
+	NotAccepted  = add(40005, "Not accepted", "%s is enrolled, but its key is not accepted any more", "enrol it again at the computer")                                                                           // computer
+	Doubled      = add(40005, "Not accepted", "%s is enrolled, but two machines come with its key, and neither is let in", "at the copy, remove tunnel.key from hostd's state directory, and enrol it by itself") // computer
+	TooOld       = add(40006, "Version too old", "%s runs a version of hostd that this relay cannot talk to", "update hostd there, or ask the operator to update the relay")                                      // computer
+	NoRoute      = add(40007, "Not reached", "%s", "try again in some seconds")                                                                                                                                   // how far it came
 	NoComputer   = add(40008, "No such computer", "no computer of that name is yours or shared with you", "look it up on the relay's list of your computers")
 	NameComputer = add(40009, "No computer named", "add /COMPUTER to the user name, as in %s/NAME", "your computers: %s") // account, names
 

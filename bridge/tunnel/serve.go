@@ -28,7 +28,7 @@ func ServeTunnelWith(limits Limits, conn ssh.Conn, chans <-chan ssh.NewChannel, 
 	hello, err := parseHello(nc.ExtraData())
 	if err != nil {
 		why := refuse.TooOld.Text("this relay")
-		if !errors.Is(err, errVersion) {
+		if !errors.Is(err, ErrVersion) {
 			why = err.Error()
 		}
 		_ = nc.Reject(ssh.Prohibited, why)

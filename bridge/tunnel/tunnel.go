@@ -85,8 +85,8 @@ func (h Hello) AppendTo(dst []byte) []byte {
 	return wire.AppendString8(dst, cut(h.OS, MaxOS))
 }
 
-// errVersion is what parseHello gives for a version it does not know.
-var errVersion = errors.New("the other side speaks a newer version of the tunnel")
+// ErrVersion is what parseHello gives for a version it does not know.
+var ErrVersion = errors.New("the other side speaks a newer version of the tunnel")
 
 // parseHello reads what AppendTo wrote; what a later version adds at the end is skipped.
 func parseHello(b []byte) (Hello, error) {
@@ -95,7 +95,7 @@ func parseHello(b []byte) (Hello, error) {
 	}
 	r := wire.NewReader(bytes.NewReader(b))
 	if v := r.U8(); r.Err() == nil && v != helloVersion {
-		return Hello{}, errVersion
+		return Hello{}, ErrVersion
 	}
 	h := Hello{Kind: Kind(r.U8()), Streams: r.U16()}
 	h.Instance = text(r, "instance", MaxInstance)

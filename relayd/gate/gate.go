@@ -40,6 +40,7 @@ type Computers interface {
 	ByKey(ctx context.Context, key ssh.PublicKey) (*registry.Computer, error)
 	Enroll(ctx context.Context, tokenID, secret, hostname string, key ssh.PublicKey, src netip.Addr) (registry.Computer, error)
 	Attach(computer string, s *tunnel.Session)
+	Outdated(computer string)
 }
 
 // Desks opens sessions.
@@ -139,6 +140,9 @@ func (g *Gate) computer(ctx context.Context, v *visit, c *registry.Computer, con
 	defer g.Penalties.Trust(v.from.Addr())()
 	s, err := tunnel.ServeTunnel(conn, chans, reqs)
 	if err != nil {
+		if errors.Is(err, tunnel.ErrVersion) {
+			g.Computers.Outdated(c.ID)
+		}
 		return fmt.Errorf("tunnel of %s: %w", c.Name, err)
 	}
 	defer s.Close()

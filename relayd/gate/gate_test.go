@@ -85,6 +85,7 @@ func (a computers) Enroll(context.Context, string, string, string, ssh.PublicKey
 	return registry.Computer{}, refuse.CodeInvalid.Of()
 }
 func (a computers) Attach(_ string, s *tunnel.Session) { a.attached = append(a.attached, s) }
+func (a computers) Outdated(string)                    {}
 
 func (a *all) Open(_ context.Context, r broker.Request) (*broker.Session, error) {
 	if r.Computer == "panic" {

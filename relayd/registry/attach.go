@@ -93,6 +93,9 @@ func (s *Service) Attach(computerID string, t *tunnel.Session) {
 	})
 }
 
+// Outdated says that a computer was refused since the relay does not know the version that its tunnel has.
+func (s *Service) Outdated(computerID string) { s.online.outdate(computerID) }
+
 // farewell is what a computer has said when it ended its tunnel; 0: nothing.
 func farewell(err error) tunnel.Reason {
 	if end, ok := errors.AsType[*tunnel.EndError](err); ok && end.Reason.Leaves() {

@@ -18,6 +18,15 @@ const (
 	Stopped   Away = "stopped" // hostd was, the computer was not
 )
 
+// Barred is why an enrolled computer that comes is not let in.
+type Barred string
+
+// What bars a computer.
+const (
+	Doubled  Barred = "doubled"  // two machines come with its key
+	Outdated Barred = "outdated" // it and the relay do not talk the same version of the tunnel
+)
+
 // rebootTime is how long a computer may take to reboot before it is merely offline.
 const rebootTime = 10 * time.Minute
 
@@ -40,6 +49,12 @@ func awayOf(why tunnel.Reason, last time.Time) Away {
 
 // Absent is why nobody reaches a computer that is not online.
 func (c *Computer) Absent() *refuse.Refusal {
+	switch c.Barred {
+	case Doubled:
+		return refuse.Doubled.Of(c.Name)
+	case Outdated:
+		return refuse.TooOld.Of(c.Name)
+	}
 	switch c.Away {
 	case Asleep:
 		return refuse.Asleep.Of(c.Name, seen(c.LastSeen))

@@ -43,7 +43,11 @@ type place[L link] struct {
 	flaps       int
 	flapsBegan  time.Time
 	quarantined time.Time // until then
+	outdated    time.Time // when it was last refused for its version
 }
+
+// outdatedFor is how long a computer that was refused for its version, and will come again, is not merely offline.
+const outdatedFor = 2 * time.Minute
 
 func newPresence[L link](m metrics) *presence[L] {
 	return &presence[L]{count: m, at: map[string]*place[L]{}}
@@ -116,7 +120,7 @@ func (p *presence[L]) attach(id string, l L) (c change[L]) {
 	}
 	*slot = l
 	if hello.Kind == tunnel.Main {
-		w.away = 0
+		w.away, w.outdated = 0, time.Time{}
 	}
 	w.seen, w.stored = now, false
 	p.count.tunnels.WithLabelValues("attached").Inc()
@@ -189,6 +193,32 @@ func (p *presence[L]) tunnels(id string) (all []L) {
 		}
 	}
 	return all
+}
+
+// outdate says that a computer was refused for its version.
+func (p *presence[L]) outdate(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := p.at[id]
+	if w == nil {
+		w = &place[L]{stored: true} // it was not online
+		p.at[id] = w
+	}
+	w.outdated = time.Now()
+}
+
+// barred is why a computer that is not online is not let in.
+func (p *presence[L]) barred(id string) Barred {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch w := p.at[id]; {
+	case w == nil:
+	case time.Now().Before(w.quarantined):
+		return Doubled
+	case !w.outdated.IsZero() && time.Since(w.outdated) < outdatedFor:
+		return Outdated
+	}
+	return ""
 }
 
 // forget drops what is known of a computer that was removed and has no tunnel.

@@ -68,6 +68,7 @@ type Computer struct {
 	Online   bool      `json:"online"`
 	LastSeen time.Time `json:"last_seen,omitzero"` // zero: never
 	Away     Away      `json:"away,omitempty"`     // what it said when it went
+	Barred   Barred    `json:"barred,omitempty"`   // why it is not let in; empty: it is, or does not come
 	Hostname string    `json:"hostname"`           // what the computer calls itself
 	Version  string    `json:"version"`            // of its hostd, while it is online
 	Key      string    `json:"key"`                // fingerprint, SHA256:…
@@ -366,6 +367,7 @@ func (s *Service) public(r store.Computer) *Computer {
 	if last := s.online.lastSeen(r.ID); last.At.After(c.LastSeen) {
 		c.LastSeen, away = last.At, last.Away
 	}
+	c.Barred = s.online.barred(r.ID)
 	c.Away = awayOf(tunnel.Reason(away), c.LastSeen)
 	return c
 }

@@ -26,7 +26,7 @@ type Sessions interface {
 // A listed computer is one as its page and the API show it.
 type listed struct {
 	registry.Computer
-	State  string          `json:"state"`            // online, in use (somebody has come to control it), asleep, rebooting or offline
+	State  string          `json:"state"`            // online, in use (somebody has come to control it), asleep, rebooting, not accessible or offline
 	Joined []broker.Joined `json:"joined,omitempty"` // through the relay
 }
 
@@ -59,6 +59,8 @@ func (s *Server) computers(ctx context.Context, a *account.Account) (list, error
 func show(c registry.Computer, joined []broker.Joined) listed {
 	l := listed{Computer: c, State: "offline", Joined: joined}
 	switch {
+	case c.Barred != "":
+		l.State = "not accessible"
 	case c.Away == registry.Asleep || c.Away == registry.Rebooting:
 		l.State = string(c.Away)
 	case c.Online:

@@ -13,6 +13,7 @@ function text(c) {
     case "in use": return "In use";
     case "asleep": return `Asleep, since ${when(c.last_seen)}`;
     case "rebooting": return "Rebooting…";
+    case "not accessible": return `Not accessible: ${c.barred === "doubled" ? "two machines come with its key" : "its hostd is of another version"}`;
     }
     const how = { stopped: "its host service was stopped", "shut down": "shut down" }[c.away] ?? "last seen";
     return c.last_seen ? `Offline, ${how} ${when(c.last_seen)}` : "Offline, last seen never";

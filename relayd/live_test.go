@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -11,9 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/bridge/tunnel"
 	"github.com/helmline/helmline/relayd/admin"
 	"github.com/helmline/helmline/relayd/audit"
@@ -164,7 +167,23 @@ func TestStopDrains(t *testing.T) {
 	if err := r.ready(); err != "ok\n" {
 		t.Errorf("readyz: %q", err)
 	}
+	b := r.browser()
+	b.signIn("alice@example.com", password, "")
+	ws, no := b.reach("desk7", "watch")
+	if no != nil {
+		t.Fatal(no)
+	}
 	r.stop()
+	var last greeting
+	for err = nil; err == nil; {
+		kind, word, e := ws.Read(t.Context())
+		if err = e; kind == websocket.MessageText && err == nil {
+			err = json.Unmarshal(word, &last)
+		}
+	}
+	if last.Refusal == nil || !refuse.Restarting.Is(last.Refusal) {
+		t.Errorf("the page hears %v last, and %v", last.Refusal, err)
+	}
 	var end *tunnel.EndError
 	if err := within(t, desk.ended, "end"); err != nil && (!errors.As(err, &end) || end.Reason != tunnel.Restarting) {
 		t.Errorf("the computer's stream ended with: %v", err) // the end of its tunnel may reach it first

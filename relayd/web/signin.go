@@ -20,6 +20,7 @@ const (
 type signInForm struct {
 	Email, Next string
 	Half        string // secret: of a sign-in that waits for the second factor
+	Codes       bool   // the account has an authenticator
 	Refusal     *refuse.Refusal
 }
 
@@ -81,7 +82,7 @@ func (s *Server) signInWith(w http.ResponseWriter, r *http.Request, f signInForm
 	case err != nil:
 		s.refuseForm(w, r, "password.html", f, err)
 	case a == nil:
-		f.Half = s.halves.add(half)
+		f.Half, f.Codes = s.halves.add(half), half.Codes
 		s.look.show(w, r, http.StatusOK, "factor.html", f)
 	case half != nil:
 		s.enter(w, r, a, f, time.Time{}) // trust is no proof
@@ -99,7 +100,7 @@ func (s *Server) secondFactor(w http.ResponseWriter, r *http.Request) {
 		s.look.show(w, r, http.StatusForbidden, "email.html", f)
 		return
 	}
-	f.Email = half.Email()
+	f.Email, f.Codes = half.Email(), half.Codes
 	a, err := s.People.SecondFactor(r.Context(), half, r.PostFormValue("code"), viewer(r), Door)
 	switch {
 	case refuse.SignIn.Is(err): // begin again

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -164,7 +165,7 @@ func run(ctx context.Context, c *conf.Relay, log *slog.Logger, reload <-chan os.
 	return nil
 }
 
-// ways are the doors as pages name them.
+// ways are the doors as pages name them: those that can be reached by the relay's name.
 func ways(c *conf.Relay, p *ports, key ssh.Signer) web.Ways {
 	at := func(l net.Listener) string {
 		if l == nil {
@@ -172,7 +173,11 @@ func ways(c *conf.Relay, p *ports, key ssh.Signer) web.Ways {
 		}
 		return net.JoinHostPort(c.Name, port(l))
 	}
-	return web.Ways{RFB: at(p.rfb), Code: at(p.rfbCode), SSH: at(p.ssh), HostKey: ssh.FingerprintSHA256(key.PublicKey())}
+	code := p.rfbCode
+	if addr, err := netip.ParseAddr(c.Name); code == nil && (c.Name == "localhost" || err == nil && addr.IsLoopback() || !isLoopback(p.rfbCodeClear)) {
+		code = p.rfbCodeClear
+	}
+	return web.Ways{RFB: at(p.rfb), Code: at(code), SSH: at(p.ssh), HostKey: ssh.FingerprintSHA256(key.PublicKey())}
 }
 
 // errStopped ends run's parts once sessions are drained.

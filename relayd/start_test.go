@@ -107,6 +107,43 @@ func TestClearDoorOnAPublicSocket(t *testing.T) {
 	}
 }
 
+// Pages name the code door in clear where it can be reached by the relay's name: its port is on the loopback otherwise.
+func TestWays(t *testing.T) {
+	listen := func(address string) net.Listener {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return l
+	}
+	key, err := hostKey(t.TempDir(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tls, loopback, public := listen("127.0.0.1:0"), listen("127.0.0.1:0"), listen(":0")
+	for _, c := range []struct {
+		name            string
+		code, clear, is net.Listener
+	}{
+		{"relay.example", tls, public, tls},
+		{"relay.example", nil, public, public},
+		{"relay.example", nil, loopback, nil},
+		{"localhost", nil, loopback, loopback},
+		{"127.0.0.1", nil, loopback, loopback},
+		{"192.0.2.1", nil, loopback, nil},
+		{"localhost", nil, nil, nil},
+	} {
+		want := ""
+		if c.is != nil {
+			want = c.name + ":" + port(c.is)
+		}
+		if got := ways(&conf.Relay{Name: c.name}, &ports{rfbCode: c.code, rfbCodeClear: c.clear}, key).Code; got != want {
+			t.Errorf("%s: %q, not %q", c.name, got, want)
+		}
+	}
+}
+
 func TestKeyFilesThatOthersCanRead(t *testing.T) {
 	for _, file := range []string{hostKeyFile, tlsKeyFile} {
 		for _, mode := range []os.FileMode{0o640, 0o604, 0o620, 0o602} {

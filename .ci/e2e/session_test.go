@@ -83,8 +83,9 @@ func TestBrowserSharesControl(t *testing.T) {
 		b.Do(steps...)
 		w.oneController()
 	}
+	do(step{"who": "bob", "go": "/computers", "click": "a.name"}, step{"who": "bob", "see": "Log in to this computer"}) // control is taken meanwhile
 	do(step{"who": "alice", "go": "/computers", "click": "a.name"}, step{"who": "alice", "code": w.Code, "see": "You control it"})
-	do(step{"who": "bob", "go": "/computers", "click": "a.name"}, step{"who": "bob", "code": w.Code, "see": "40010: Controlled"},
+	do(step{"who": "bob", "code": w.Code, "see": "40010: Controlled"},
 		step{"who": "bob", "see": Account + " has been in control", "axe": true},
 		step{"who": "bob", "click": "#look", "see": Account + " controls it", "axe": true, "shot": "watches"}, step{"who": "bob", "click": "#leave", "see": "It lasted"},
 		step{"who": "bob", "go": "/computers", "click": "a.name"}, step{"who": "bob", "code": w.Code, "see": "40010: Controlled"},

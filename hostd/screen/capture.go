@@ -48,6 +48,7 @@ type capturer struct {
 // newCapturer starts to watch for damage.
 func newCapturer(d *display, log *slog.Logger, may func() error) (*capturer, error) {
 	c := &capturer{d: d, log: log, may: may, cells: frame.NewRegion(d.size)}
+	c.diff.done = &c.motion.done
 	var err error
 	if c.damage, err = damage.NewDamageId(d.x); err != nil {
 		return nil, err

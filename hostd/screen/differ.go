@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"image"
 	"math/bits"
+	"slices"
 
 	"github.com/helmline/helmline/bridge/frame"
 )
@@ -15,10 +16,42 @@ const compareTile = 64
 // A differ copies into an image what differs from it and says where that was. It needs no memory of its own but the list.
 type differ struct {
 	img   frame.Image
+	done  *grid // tiles that are known not to differ; nil: none are
 	rects []image.Rectangle
 	from  int // rects of this frame start here
 	above int // rects of the row of tiles above start here, those of this row of tiles at row
 	row   int
+}
+
+// A grid marks tiles of a picture.
+type grid struct {
+	size image.Point // of the picture, pixels
+	set  []bool
+}
+
+// reset unmarks all tiles of a picture.
+func (g *grid) reset(size image.Point) {
+	g.size = size
+	n := g.cols() * ((size.Y + compareTile - 1) / compareTile)
+	g.set = slices.Grow(g.set[:0], n)[:n]
+	clear(g.set)
+}
+
+func (g *grid) cols() int { return (g.size.X + compareTile - 1) / compareTile }
+
+// at is the mark of the tile that has a pixel.
+func (g *grid) at(x, y int) *bool { return &g.set[y/compareTile*g.cols()+x/compareTile] }
+
+// mark marks the tiles that lie in r altogether.
+func (g *grid) mark(r image.Rectangle) {
+	whole := image.Rectangle{Max: g.size}
+	for y := r.Min.Y / compareTile * compareTile; y < r.Max.Y; y += compareTile {
+		for x := r.Min.X / compareTile * compareTile; x < r.Max.X; x += compareTile {
+			if image.Rect(x, y, x+compareTile, y+compareTile).Intersect(whole).In(r) {
+				*g.at(x, y) = true
+			}
+		}
+	}
 }
 
 // begin starts a frame: what differs is copied to img and appended to rects.
@@ -47,8 +80,10 @@ func (d *differ) area(src frame.Image) {
 		d.above, d.row = d.row, len(d.rects)
 		for x := r.Min.X; x < r.Max.X; {
 			x1 := min((x/compareTile+1)*compareTile, r.Max.X)
-			if t := d.tile(src, image.Rect(x, y, x1, y1)); !t.Empty() {
-				d.add(t)
+			if d.done == nil || !*d.done.at(x, y) {
+				if t := d.tile(src, image.Rect(x, y, x1, y1)); !t.Empty() {
+					d.add(t)
+				}
 			}
 			x = x1
 		}

@@ -1,6 +1,7 @@
 package screen
 
 import (
+	"bytes"
 	"encoding/binary"
 	"image"
 	"math/bits"
@@ -38,6 +39,7 @@ const (
 type motion struct {
 	img    frame.Image
 	copies []frame.Copy
+	done   grid // tiles that have scrolled and are right
 
 	before, now []uint64 // hashes of rows
 	table       []int32  // of before, by hash: 1 + index of the last such row; 0: free
@@ -46,12 +48,17 @@ type motion struct {
 	gain        []int32  // of columns
 
 	last  image.Rectangle // area that was searched
+	to    image.Rectangle // what had scrolled there
+	by    int             // and how far; 0: nothing had
 	vain  int             // searches of it that found nothing, in a row
 	pause int             // frames in which it is not searched
 }
 
 // begin starts a frame: what has moved is moved in img, too.
-func (m *motion) begin(img frame.Image) { m.img, m.copies = img, m.copies[:0] }
+func (m *motion) begin(img frame.Image) {
+	m.img, m.copies = img, m.copies[:0]
+	m.done.reset(img.Rect.Max)
+}
 
 // move makes a copy in the picture.
 func (m *motion) move(to image.Rectangle, by image.Point) {
@@ -138,21 +145,61 @@ func (m *motion) scroll(now frame.Image) {
 		return
 	}
 	if r != m.last {
-		m.last, m.vain, m.pause = r, 0, 0
+		m.last, m.vain, m.pause, m.by = r, 0, 0, 0
 	}
 	if m.pause > 0 {
 		m.pause--
 		return
 	}
-	if m.search(now) {
+	if m.again(now) || m.search(now) {
+		m.shift(now, m.to, m.by)
 		m.vain = 0
 		return
 	}
+	m.by = 0
 	m.vain++
 	m.pause = min(m.vain/inVain, mostPause)
 }
 
-// search is scroll. It says whether something has.
+// again says whether the same rows have moved as far as the last time: lines that follow on each other, a wheel that is turned on. A search
+// reads far more to find that.
+func (m *motion) again(now frame.Image) bool {
+	if m.by == 0 {
+		return false
+	}
+	to := m.columns(now, image.Rect(now.Rect.Min.X, m.to.Min.Y, now.Rect.Max.X, m.to.Max.Y), m.by)
+	if to.Empty() {
+		return false
+	}
+	fits := func(y int) bool {
+		return alike(now.Row(y, to.Min.X, to.Max.X), m.img.Row(y-m.by, to.Min.X, to.Max.X))
+	}
+	changed := 0
+	for i := range lookRows {
+		y := to.Min.Y + i*to.Dy()/lookRows
+		if alike(now.Row(y, to.Min.X, to.Max.X), m.img.Row(y, to.Min.X, to.Max.X)) {
+			continue
+		}
+		if !fits(y) {
+			return false
+		}
+		changed++
+	}
+	if changed < lookRows/4 {
+		return false
+	}
+	top, bottom := max(now.Rect.Min.Y, m.img.Rect.Min.Y+m.by), min(now.Rect.Max.Y, m.img.Rect.Max.Y+m.by)
+	for to.Min.Y > top && fits(to.Min.Y-1) {
+		to.Min.Y--
+	}
+	for to.Max.Y < bottom && fits(to.Max.Y) {
+		to.Max.Y++
+	}
+	m.to = to
+	return true
+}
+
+// search finds what to shift, and says whether there is something.
 func (m *motion) search(now frame.Image) bool {
 	r := now.Rect
 	var places [strips]int
@@ -179,8 +226,32 @@ func (m *motion) search(now frame.Image) bool {
 	if to.Empty() {
 		return false
 	}
-	m.move(to, image.Pt(0, by))
+	m.to, m.by = to, by
 	return true
+}
+
+// shift is move for a part of an area that has scrolled. It compares the rows while it moves them: where they are right, the differ need
+// not read them again.
+func (m *motion) shift(now frame.Image, to image.Rectangle, by int) {
+	m.copies = append(m.copies, frame.Copy{From: to.Min.Sub(image.Pt(0, by)), To: to})
+	m.done.mark(to)
+	first, step := to.Min.Y, 1
+	if by > 0 { // downwards: a row is read before it is written over
+		first, step = to.Max.Y-1, -1
+	}
+	for i, y := 0, first; i < to.Dy(); i, y = i+1, y+step {
+		is, from := now.Row(y, to.Min.X, to.Max.X), m.img.Row(y-by, to.Min.X, to.Max.X)
+		if !bytes.Equal(is, from) {
+			for x := to.Min.X; x < to.Max.X; {
+				x1 := min((x/compareTile+1)*compareTile, to.Max.X)
+				if done := m.done.at(x, y); *done {
+					*done = alike(now.Row(y, x, x1), m.img.Row(y-by, x, x1))
+				}
+				x = x1
+			}
+		}
+		copy(m.img.Row(y, to.Min.X, to.Max.X), from)
+	}
 }
 
 // changed gives the strips of an area that have changed most, by where they begin. They are kept in at. None lies across the edge of

@@ -67,7 +67,7 @@ func capturing(m *motion, img, now frame.Image, windows []moved, areas ...image.
 	for _, p := range parts {
 		m.scroll(p)
 	}
-	var d differ
+	d := differ{done: &m.done}
 	d.begin(img, nil)
 	for _, p := range parts {
 		d.area(p)

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/relayd/account"
 )
 
 var (
@@ -79,7 +80,7 @@ func with(f url.Values, code string) url.Values {
 func TestSecondFactorAtEveryDoor(t *testing.T) {
 	r := startRelay(t)
 	r.account("alice@example.com")
-	r.computer("alice@example.com", "desk7", echo)
+	r.computer("alice@example.com", "desk7", desktop)
 	alice := r.browser()
 	alice.signIn("alice@example.com", password, "")
 	code, recovery := alice.authenticator()
@@ -121,6 +122,9 @@ func TestSecondFactorAtEveryDoor(t *testing.T) {
 	if _, _, at := b.post("/signin/factor", with(f, recovery[0])); !strings.HasPrefix(at, "/computers/") {
 		t.Errorf("a recovery code leads to %s", at)
 	}
+	trusted, bob := r.browser(), r.browser()
+	r.account("bob@example.com")
+	bob.signIn("bob@example.com", password, "")
 	trusting := r.browser()
 	f2 := with(trusting.half("alice@example.com", ""), recovery[5])
 	f2.Set("trust", "yes")
@@ -129,6 +133,13 @@ func TestSecondFactorAtEveryDoor(t *testing.T) {
 	if _, _, at := trusting.signIn("alice@example.com", password, ""); at != "/computers" {
 		t.Errorf("a trusted browser is led to %s", at)
 	}
+	at, _ := url.Parse(b.base)
+	for _, c := range trusting.http.Jar.Cookies(at) {
+		if strings.HasSuffix(c.Name, "-device") {
+			trusted.http.Jar.SetCookies(at, []*http.Cookie{c})
+		}
+	}
+	trusted.signIn("alice@example.com", password, "")
 	if _, _, at := trusting.get("/account/authenticator"); !strings.HasPrefix(at, "/account/confirm") {
 		t.Errorf("trust stands for a proof: %s", at)
 	}
@@ -152,8 +163,50 @@ func TestSecondFactorAtEveryDoor(t *testing.T) {
 		t.Error("the audit log holds the code, or not the sign-in")
 	}
 
-	if _, err := r.viewer("alice@example.com/desk7", password); err == nil || !strings.Contains(err.Error(), refuse.NeedsFactor.Text("alice@example.com")) {
-		t.Errorf("the RFB door: %v", err)
+	told := alice.events()
+	for answer, want := range map[string]string{"refuse": refuse.NotApproved.Text(), "approve": "in"} {
+		came := make(chan string, 1)
+		go func() {
+			c, err := r.viewer("alice@example.com/desk7", password)
+			if err == nil {
+				c.Close()
+				came <- "in"
+			} else {
+				came <- reason(err)
+			}
+		}()
+		var asks []account.Ask
+		for len(asks) == 0 {
+			asks = within(t, told, "question on the page").Signins
+		}
+		if asks[0].Source != "127.0.0.1" || asks[0].Door != "rfb" {
+			t.Errorf("asked for %+v", asks[0])
+		}
+		if _, page, _ := b.get("/computers"); !strings.Contains(page, `name="id" value="`+asks[0].ID+`"`) {
+			t.Errorf("not on the page:\n%s", page)
+		}
+		approve := url.Values{"id": {asks[0].ID}, "answer": {"approve"}}
+		bob.post("/account/asks", approve)              // it is not his
+		for _, no := range []*browser{trusted, alice} { // who have not passed the second factor; alice has set it up
+			if _, _, at := no.post("/account/asks", approve); at != "/account/confirm?next=%2Fcomputers" {
+				t.Errorf("approved by who has not passed the second factor: %s", at)
+			}
+		}
+		if _, _, at := b.post("/account/asks", url.Values{"id": {asks[0].ID}, "answer": {answer}}); at != "/computers" {
+			t.Errorf("%s leads to %s", answer, at)
+		}
+		if is := within(t, came, "answer at the RFB door"); is != want {
+			t.Errorf("%s: the viewer is told %q, want %q", answer, is, want)
+		}
+		for len(asks) > 0 {
+			asks = within(t, told, "end of the question").Signins
+		}
+	}
+	if status, page, _ := b.post("/account/asks", url.Values{"id": {"x"}, "answer": {"approve"}}); status != http.StatusBadRequest || !strings.Contains(page, "does not wait any more") {
+		t.Errorf("an answer too late: %d\n%s", status, page)
+	}
+	if log := auditText(t, r.dir); !strings.Contains(log, `"kind":"account.approve"`) || !strings.Contains(log, `"detail":"approved on a page"`) || !strings.Contains(log, `"kind":"account.refuse"`) {
+		t.Error("not recorded")
 	}
 	if _, err := r.viewer("alice@example.com/desk7", "wrong"); err == nil || !strings.Contains(err.Error(), refuse.SignIn.Text()) {
 		t.Errorf("the RFB door with a wrong password: %v", err)

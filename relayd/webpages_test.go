@@ -21,6 +21,7 @@ import (
 	"github.com/helmline/helmline/bridge/rfb/rfbtest"
 	"github.com/helmline/helmline/bridge/tunnel"
 	"github.com/helmline/helmline/conf"
+	"github.com/helmline/helmline/relayd/account"
 	"github.com/helmline/helmline/relayd/registry"
 )
 
@@ -32,6 +33,7 @@ type told struct {
 
 type toldAll struct {
 	Computers []told `json:"hosts"`
+	Signins   []account.Ask
 }
 
 // id is the number of a computer, from the API.

@@ -63,9 +63,19 @@ func TestAccount(t *testing.T) {
 		signOut, step{"passkeys": false, "click": "form[data-ask] button", "see": "Nothing was chosen"})
 	b.Do(append(password[1:], step{"passkeys": true, "click": "form[data-ask] button", "at": "/computers"},
 		step{"go": "/account/confirm?next=%2Faccount", "see": "Confirm that it is you", "look": "confirm"},
-		step{"click": "form[data-ask] button", "at": "/account"},
-		step{"click": "form[action='/account/passkeys/remove'] button", "gone": "form[action='/account/passkeys/remove']"},
-		signOut, step{"click": "form[data-ask] button", "see": "40056"})...)
+		step{"click": "form[data-ask] button", "at": "/account"})...)
+	waits := make(chan error, 1)
+	go func() {
+		_, err := w.Client(bob, chosen, "")
+		waits <- err
+	}()
+	b.Do(step{"go": "/computers", "see": "wants to sign in", "look": "ask"}, step{"click": "#asks button.primary", "gone": "#asks form"})
+	if err := <-waits; err == nil || !strings.Contains(err.Error(), "40008") { // he has no computer
+		t.Errorf("bob at the viewer's door, approved: %v", err)
+	}
+	b.Do([]step{
+		{"go": "/account", "click": "form[action='/account/passkeys/remove'] button", "gone": "form[action='/account/passkeys/remove']"},
+		signOut, {"click": "form[data-ask] button", "see": "40056"}}...)
 
 	if _, err := w.Client(bob, chosen, ""); err == nil || !strings.Contains(err.Error(), "40054") {
 		t.Errorf("bob at the viewer's door: %v", err)

@@ -78,7 +78,8 @@ var (
 	SlowDown     = add(40051, "Too many failures", "too many failed sign-ins; try again after %s", "wait") // time
 	Busy         = add(40052, "Too busy", "too many people are signing in at this moment", "try again in some seconds")
 	StorageOut   = add(40053, "Storage full", "the relay cannot write to its storage, so it lets nobody in", "tell the operator of the relay")
-	NeedsFactor  = add(40054, "Second factor", "%s signs in with a second factor, which this door cannot ask for", "make a one-time code on the computer's page for the code door, or use the web or SSH door") // account
+	NeedsFactor  = add(40054, "Second factor", "%s signs in with a second factor, which this door cannot ask for", "open the list of your computers and approve it there, make a one-time code for the code door, or use the SSH door") // account
+	NotApproved  = add(40057, "Not approved", "the sign-in was refused on a page of the account", "whoever did not refuse it changes the password")
 	WrongFactor  = add(40055, "Wrong code", "the code is wrong, or it was used already", "wait for the next one, or use a recovery code")
 	WrongPasskey = add(40056, "Passkey not accepted", "the relay does not know this passkey, or the answer came too late", "try again, or sign in with the password")
 

@@ -55,10 +55,12 @@ type Service struct {
 	ceremonies ceremonies
 	codes      *audit.Limit // records of wrong codes, which cost a part of a source's budget, but no argon2id
 
-	mu     sync.Mutex // guards what follows
-	revoke []func(accountID int64, why string)
-	fresh  map[int64]fresh         // by account
-	paces  map[int64]*rate.Limiter // of codes; likewise
+	mu       sync.Mutex // guards what follows
+	revoke   []func(accountID int64, why string)
+	fresh    map[int64]fresh         // by account
+	paces    map[int64]*rate.Limiter // of codes; likewise
+	asks     map[int64][]*ask        // likewise
+	attended func(accountID int64) bool
 }
 
 // Trail is the audit log.
@@ -104,6 +106,7 @@ func newService(ctx context.Context, stateDir string, st *store.Store, trail Tra
 		sealer: sealer,
 		fresh:  map[int64]fresh{},
 		paces:  map[int64]*rate.Limiter{},
+		asks:   map[int64][]*ask{},
 		budget: newBudget(pepper, size, failures),
 		trail:  trail,
 		signins: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relayd_signins_total", Help: "Sign-ins by door and result: ok, or the number of the refusal."},

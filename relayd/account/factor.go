@@ -49,6 +49,17 @@ type Factors struct {
 	Devices       []Device
 }
 
+// Since is since when one of them is asked for; zero: none is.
+func (f Factors) Since() time.Time {
+	since := f.Authenticator
+	for _, p := range f.Passkeys {
+		if since.IsZero() || p.Created.Before(since) {
+			since = p.Created
+		}
+	}
+	return since
+}
+
 // A fresh secret of an authenticator waits for its first code.
 type fresh struct {
 	secret []byte

@@ -15,16 +15,19 @@ import (
 )
 
 // SignIn checks an account's password for a door that cannot ask for more, counts and records the outcome; where the account has a
-// second factor, a right password is refused, too. It runs argon2id exactly once whether the account is there, disabled or
+// second factor, a right password waits to be approved on a page, for a minute at most. It runs argon2id exactly once whether the account is there, disabled or
 // unknown, and not at all for a source that is blocked. src is the viewer's address; a zero one is not counted. Errors:
-// refuse.SignIn, NeedsFactor, SlowDown, Busy, StorageOut (also when the sign-in cannot be recorded), or ctx's.
+// refuse.SignIn, NeedsFactor, NotApproved, SlowDown, Busy, StorageOut (also when the sign-in cannot be recorded), or ctx's.
 func (s *Service) SignIn(ctx context.Context, email string, password []byte, src netip.Addr, door string) (*Account, error) {
 	a, half, err := s.Password(ctx, email, password, src, door)
-	if half != nil {
-		err = refuse.NeedsFactor.Of(half.Email())
-		s.refused(ctx, email, src, door, err)
+	if half == nil {
+		return a, err
 	}
-	return a, err
+	if err := s.ask(ctx, half, src, door); err != nil {
+		s.refused(ctx, email, src, door, err)
+		return nil, err
+	}
+	return half.account, s.succeeded(ctx, half.account, src, door, "approved on a page")
 }
 
 // Password is SignIn for a door that can ask for the second factor: half, for SecondFactor, is set when the account has one.
@@ -151,6 +154,12 @@ func (s *Service) guess(ctx context.Context, src netip.Addr, check func() (*Acco
 // Failed counts and records a failure that SignIn has not seen: an SSH connection whose keys did not fit. The error is
 // refuse.StorageOut.
 func (s *Service) Failed(ctx context.Context, email string, src netip.Addr, door string) error {
+	s.refused(ctx, email, src, door, refuse.SignIn.Of())
+	return s.lose(ctx, email, src)
+}
+
+// lose counts a failure of which no try was begun.
+func (s *Service) lose(ctx context.Context, email string, src netip.Addr) error {
 	b := s.budget
 	t := &try{b, b.keys(EmailKey(email), src)}
 	b.mu.Lock()
@@ -158,7 +167,6 @@ func (s *Service) Failed(ctx context.Context, email string, src netip.Addr, door
 		b.pending[k]++
 	}
 	b.mu.Unlock()
-	s.refused(ctx, email, src, door, refuse.SignIn.Of())
 	return s.store.SetFailures(context.WithoutCancel(ctx), t.lost()...)
 }
 
@@ -190,7 +198,7 @@ func (s *Service) refused(ctx context.Context, email string, src netip.Addr, doo
 	}
 	e := audit.Event{Kind: "signin.refused", Account: email, Door: door, Source: address(src), Code: r.Code, Detail: r.Title}
 	switch r.Code { // what costs a guesser nothing must not fill the disk, nor keep what does cost something out of the log
-	case refuse.SignIn.Code, refuse.NeedsFactor.Code, refuse.WrongFactor.Code:
+	case refuse.SignIn.Code, refuse.NeedsFactor.Code, refuse.WrongFactor.Code, refuse.NotApproved.Code:
 	case refuse.CodeInvalid.Code, refuse.WrongPasskey.Code:
 		if !s.codes.Pass(&e) {
 			return

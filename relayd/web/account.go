@@ -26,6 +26,7 @@ type mine struct {
 	Visits  []visited
 	Keys    []account.Key
 	Factors account.Factors
+	Asks    []account.Ask
 	Tokens  []account.Token
 	Token   string        // made just now
 	Lately  []audit.Entry // sign-ins, the newest first
@@ -50,7 +51,7 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request, p *Person) {
 }
 
 func (s *Server) mine(w http.ResponseWriter, r *http.Request, status int, p *Person, m mine) {
-	m.Account, m.Visits, m.Proven = p.Account, s.visits.of(p), p.proven()
+	m.Account, m.Visits, m.Proven, m.Asks = p.Account, s.visits.of(p), p.proven(), s.People.Asks(p.Account)
 	var err error
 	if m.Keys, err = s.People.Keys(r.Context(), p.Account.Email); err == nil {
 		m.Factors, err = s.People.Factors(r.Context(), p.Account)

@@ -167,7 +167,7 @@ func (s *Server) apiAccounts(_ http.ResponseWriter, r *http.Request, _ *Person) 
 // apiComputers serves GET /api/admin/hosts.
 func (s *Server) apiComputers(_ http.ResponseWriter, r *http.Request, _ *Person) (any, error) {
 	all, err := s.allComputers(r.Context())
-	return list{all}, err
+	return list{Computers: all}, err
 }
 
 // apiSessions serves GET /api/admin/sessions.

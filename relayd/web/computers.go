@@ -32,7 +32,8 @@ type listed struct {
 
 // A list is the answer of GET /api/hosts.
 type list struct {
-	Computers []listed `json:"hosts"`
+	Computers []listed      `json:"hosts"`
+	Asks      []account.Ask `json:"signins,omitempty"` // of the account, that wait for an answer
 }
 
 // Times and numbers of the page that is told what changes.
@@ -48,7 +49,7 @@ const (
 // computers are those that an account may use.
 func (s *Server) computers(ctx context.Context, a *account.Account) (list, error) {
 	all, err := s.Computers.ForAccount(ctx, a)
-	l := list{make([]listed, len(all))}
+	l := list{make([]listed, len(all)), s.People.Asks(a)}
 	with := s.Sessions.With()
 	for i, c := range all {
 		l.Computers[i] = show(c, with[c.ID])

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/relayd/account"
 )
 
 //go:embed pages
@@ -26,7 +27,7 @@ type look struct {
 }
 
 func newLook(a *Assets, log *slog.Logger) (*look, error) {
-	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "to": to, "lower": strings.ToLower, "scope": scope, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
+	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "to": to, "lower": strings.ToLower, "scope": scope, "noAsk": func() account.Ask { return account.Ask{} }, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
 	return &look{log, t}, err
 }
 

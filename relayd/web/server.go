@@ -41,6 +41,9 @@ type People interface {
 	List(ctx context.Context) ([]account.Account, error)
 	Disable(ctx context.Context, email string) error
 	Enable(ctx context.Context, email string) error
+	OnAsk(attended func(accountID int64) bool)
+	Asks(a *account.Account) []account.Ask
+	Decide(a *account.Account, id string, approve bool) error
 	NewToken(ctx context.Context, a *account.Account, t account.Token) (secret string, err error)
 	Tokens(ctx context.Context, a *account.Account) ([]account.Token, error)
 	RemoveToken(ctx context.Context, a *account.Account, id string) error
@@ -123,6 +126,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	c.People.OnRevoke(s.visits.endAccount)
+	c.People.OnAsk(s.attended)
 	desk := &Desk{Log: c.Log, Desks: c.Desks, Computers: c.Computers, Look: s.look, Person: s.signedIn}
 	mux := http.NewServeMux()
 	mux.Handle("GET /assets/", assets)
@@ -187,6 +191,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("POST /account/passkeys", s.forProven(s.addPasskey))
 	mux.HandleFunc("POST /account/passkeys/new", s.forProven(s.newPasskey))
 	mux.HandleFunc("POST /account/passkeys/remove", s.forProven(s.removePasskey))
+	mux.HandleFunc("POST /account/asks", s.forPerson(s.answerAsk))
 	mux.HandleFunc("POST /account/tokens", s.forProven(s.addToken))
 	mux.HandleFunc("POST /account/tokens/remove", s.forPerson(s.removeToken))
 	mux.HandleFunc("POST /account/visits/end", s.forPerson(s.endVisit))

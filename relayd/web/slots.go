@@ -35,6 +35,12 @@ func (s *slots) leave(account int64) {
 	}
 }
 
+func (s *slots) has(account int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open[account] > 0
+}
+
 // Each change is recorded: so many may an account make, lest it fill the disk.
 const (
 	changeEvery = 5 * time.Second

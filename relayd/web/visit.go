@@ -266,6 +266,18 @@ func (s *visits) of(p *Person) []visited {
 	return all
 }
 
+// seenSince is whether something was done since then in a visit of an account.
+func (s *visits) seenSince(account int64, t time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.live {
+		if v.Account.ID == account && v.seen.After(t) {
+			return true
+		}
+	}
+	return false
+}
+
 // endNamed ends a visit of an account, by its id.
 func (s *visits) endNamed(account int64, id string) {
 	defer s.forget()

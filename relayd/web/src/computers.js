@@ -3,6 +3,8 @@ import { when } from "./when.js";
 
 const list = document.getElementById("list");
 const blank = document.getElementById("row").content.firstElementChild;
+const asks = document.getElementById("asks");
+const blankAsk = document.getElementById("ask").content.firstElementChild;
 const search = document.getElementById("search");
 const none = document.getElementById("none");
 
@@ -39,7 +41,21 @@ function fill(row, c) {
     set(".joined", joined(c));
 }
 
-function show({ hosts }) {
+// showAsks are the sign-ins that wait to be approved.
+function showAsks(all) {
+    const shown = new Map([...asks.children].map(form => [form.dataset.id, form]));
+    for (const a of all) {
+        if (shown.delete(a.id)) continue;
+        const form = blankAsk.cloneNode(true);
+        form.dataset.id = form.elements.id.value = a.id;
+        form.querySelector(".source").textContent = a.source;
+        asks.append(form);
+    }
+    for (const form of shown.values()) form.remove();
+}
+
+function show({ hosts, signins }) {
+    showAsks(signins ?? []);
     const rows = new Map([...list.children].map(row => [row.dataset.id, row]));
     hosts.forEach((c, i) => {
         const row = rows.get(c.id) ?? blank.cloneNode(true);

@@ -76,19 +76,44 @@ func (d *differ) area(src frame.Image) {
 	d.above, d.row = len(d.rects), len(d.rects)
 	r := src.Rect
 	for y := r.Min.Y; y < r.Max.Y; {
-		y1 := min((y/compareTile+1)*compareTile, r.Max.Y)
+		y1 := tileEnd(y, r.Max.Y)
 		d.above, d.row = d.row, len(d.rects)
 		for x := r.Min.X; x < r.Max.X; {
-			x1 := min((x/compareTile+1)*compareTile, r.Max.X)
-			if d.done == nil || !*d.done.at(x, y) {
-				if t := d.tile(src, image.Rect(x, y, x1, y1)); !t.Empty() {
-					d.add(t)
-				}
+			end := x
+			for end < r.Max.X && !d.known(end, y) {
+				end = tileEnd(end, r.Max.X)
 			}
-			x = x1
+			if end == x {
+				x = tileEnd(x, r.Max.X)
+				continue
+			}
+			d.run(src, image.Rect(x, y, end, y1))
+			x = end
 		}
 		d.join()
 		y = y1
+	}
+}
+
+// known says that the tile that has a pixel does not differ.
+func (d *differ) known(x, y int) bool { return d.done != nil && *d.done.at(x, y) }
+
+// tileEnd is where the tile of a column or row ends, or the area does.
+func tileEnd(at, end int) int { return min((at/compareTile+1)*compareTile, end) }
+
+// run compares tiles beside each other: whole rows as far down as they are the same, since long rows are read faster.
+func (d *differ) run(src frame.Image, r image.Rectangle) {
+	for alike(src.Row(r.Min.Y, r.Min.X, r.Max.X), d.img.Row(r.Min.Y, r.Min.X, r.Max.X)) {
+		if r.Min.Y++; r.Min.Y == r.Max.Y {
+			return
+		}
+	}
+	for x := r.Min.X; x < r.Max.X; {
+		x1 := tileEnd(x, r.Max.X)
+		if t := d.tile(src, image.Rect(x, r.Min.Y, x1, r.Max.Y)); !t.Empty() {
+			d.add(t)
+		}
+		x = x1
 	}
 }
 

@@ -243,7 +243,7 @@ func (m *motion) shift(now frame.Image, to image.Rectangle, by int) {
 		is, from := now.Row(y, to.Min.X, to.Max.X), m.img.Row(y-by, to.Min.X, to.Max.X)
 		if !bytes.Equal(is, from) {
 			for x := to.Min.X; x < to.Max.X; {
-				x1 := min((x/compareTile+1)*compareTile, to.Max.X)
+				x1 := tileEnd(x, to.Max.X)
 				if done := m.done.at(x, y); *done {
 					*done = alike(now.Row(y, x, x1), m.img.Row(y-by, x, x1))
 				}

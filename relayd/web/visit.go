@@ -162,7 +162,7 @@ func (s *visits) add(a *account.Account, k store.Visit) {
 		}
 	}
 	if count >= maxVisits {
-		s.drop(oldest, refuse.Ended.Of("your signing in elsewhere"))
+		s.drop(oldest, refuse.SignedOut.Of("by too many sign-ins elsewhere"))
 	}
 	left, _ := v.left(time.Now())
 	v.late = time.AfterFunc(left, func() { s.expire(v) })
@@ -285,7 +285,7 @@ func (s *visits) endNamed(account int64, id string) {
 	defer s.mu.Unlock()
 	for _, v := range s.live {
 		if v.Account.ID == account && v.id == id {
-			s.drop(v, refuse.Ended.Of("your signing out"))
+			s.drop(v, refuse.SignedOut.Of("from another browser"))
 		}
 	}
 }
@@ -297,7 +297,7 @@ func (s *visits) endOne(r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if v := s.live[k]; ok && v != nil {
-		s.drop(v, refuse.Ended.Of("your signing out"))
+		s.drop(v, refuse.SignedOut.Of("at your wish"))
 	}
 }
 

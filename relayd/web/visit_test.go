@@ -119,8 +119,8 @@ func TestRenewedVisit(t *testing.T) {
 			t.Fatalf("%+v", p)
 		}
 		s.endOne(r)
-		if !refuse.Ended.Is(context.Cause(before.Gone)) {
-			t.Errorf("ended for %v", context.Cause(before.Gone))
+		if why := context.Cause(before.Gone); why.Error() != refuse.SignedOut.Text("at your wish") {
+			t.Errorf("ended for %v", why)
 		}
 	})
 }

@@ -11,6 +11,8 @@
 //	{"back": true}                  as the button does
 //	{"fill": {SELECTOR: TEXT}}      types into fields, and then Return in the last
 //	{"choose": {SELECTOR: VALUE}}   in a list
+//	{"mute": N}                     the tab's WebSockets pass on N messages of the relay from now on, and no more; before its first page
+//	{"later": MS}                   has the timers of such a tab pass over that time
 //	{"forge": true}                 has the browser remember other keys of the computers than they have shown
 //	{"code": TEXT}                  logs in to the computer with its access code, whatever it asks for first
 //	{"login": {user, password}}     logs in to the computer as a user of it
@@ -142,9 +144,29 @@ async function passkeys(page, known) {
     await ring.client.send("WebAuthn.setUserVerified", { authenticatorId: ring.authenticatorId, isUserVerified: known });
 }
 
+const ears = new Map(); // by tab: how many messages its pages still hear
+
+// mute has a tab's WebSockets pass on that many messages more of the relay. Its timers can be made to pass over time from then on.
+async function mute(page, messages) {
+    if (!ears.has(page)) {
+        await page.clock.install();
+        await page.routeWebSocket(/\/rfb$/, socket => {
+            const relay = socket.connectToServer();
+            relay.onMessage(m => {
+                const left = ears.get(page);
+                ears.set(page, left - 1);
+                if (left > 0) socket.send(m);
+            });
+        });
+    }
+    ears.set(page, messages);
+}
+
 async function step(s) {
     const page = await tab(s);
     let value;
+    if (s.mute !== undefined) await mute(page, s.mute);
+    if (s.later) await page.clock.fastForward(s.later);
     if (s.width || s.dark !== undefined) {
         if (s.width) await page.setViewportSize({ width: s.width, height: s.width < 600 ? phone.height : wide.height });
         if (s.dark !== undefined) await page.emulateMedia({ colorScheme: s.dark ? "dark" : "light" });

@@ -7,10 +7,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/helmline/helmline/.ci/rig"
 )
@@ -26,6 +29,7 @@ type Chromium struct {
 	told   *bufio.Reader
 	pipe   *os.File // told reads it
 	dir    string   // screenshots, and what has gone through WebSockets
+	log    string
 }
 
 // Chromium starts the viewer's browser. With record it keeps what goes through WebSockets. The test's end takes it away, and puts
@@ -44,9 +48,10 @@ func (w *World) Chromium(record bool) *Chromium {
 	w.Check(err)
 	told, out, err := os.Pipe()
 	w.Check(err)
-	b := &Chromium{w: w, orders: orders, told: bufio.NewReader(told), pipe: told, dir: w.folder("shots", w.Viewer)}
+	id := "browser-" + strings.ReplaceAll(w.T.Name(), "/", "-") // of each part of a test
+	b := &Chromium{w: w, orders: orders, told: bufio.NewReader(told), pipe: told, dir: w.folder(id, w.Viewer), log: w.log(id)}
 	b.proc, err = w.Set.Start(w.Ctx, rig.Program{
-		Args: []string{"node", program}, User: w.Viewer, Network: w.Net.Name("viewer"), Dir: w.Viewer.Home, Stdin: in, Files: []*os.File{out}, Log: w.log("browser"),
+		Args: []string{"node", program}, User: w.Viewer, Network: w.Net.Name("viewer"), Dir: w.Viewer.Home, Stdin: in, Files: []*os.File{out}, Log: b.log,
 	})
 	in.Close()
 	out.Close()
@@ -70,6 +75,18 @@ func (b *Chromium) close() {
 	b.proc.End()
 }
 
+// kill kills the browser's processes, as kill -9 does.
+func (b *Chromium) kill() {
+	b.w.T.Helper()
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", b.proc.Pid))
+	b.w.Check(err)
+	for _, child := range strings.Fields(string(children)) {
+		pid, err := strconv.Atoi(child)
+		b.w.Check(err)
+		b.w.Check(syscall.Kill(-pid, syscall.SIGKILL)) // each has a process group of its own
+	}
+}
+
 func (b *Chromium) send(v any) {
 	b.w.T.Helper()
 	line, err := json.Marshal(v)
@@ -87,7 +104,7 @@ func (b *Chromium) Do(steps ...step) []any {
 	b.w.Check(b.pipe.SetReadDeadline(deadline))
 	line, err := b.told.ReadBytes('\n')
 	if err != nil {
-		b.w.T.Fatalf("the browser: %v\n%s", err, rig.Tail(b.w.log("browser"), 20))
+		b.w.T.Fatalf("the browser: %v\n%s", err, rig.Tail(b.log, 20))
 	}
 	var said struct {
 		Values []any

@@ -13,7 +13,6 @@ import (
 
 	"github.com/helmline/helmline/.ci/rig"
 	"github.com/helmline/helmline/bridge/frame"
-	"github.com/helmline/helmline/bridge/rfb"
 	"github.com/helmline/helmline/bridge/rfb/rfbtest"
 )
 
@@ -190,14 +189,7 @@ func (w *World) clientFrom(address string) (*rfbtest.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	roots, err := w.roots()
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return rfbtest.Handshake(conn, rfbtest.Config{
-		Security: uint8(rfb.SecVeNCrypt), Roots: roots, ServerName: "localhost", User: Account + "/" + Computer, Password: w.Password,
-	})
+	return w.handshake(conn, rfbtest.Config{ServerName: "localhost", User: Account + "/" + Computer, Password: w.Password})
 }
 
 // A watcher sees, and nothing that it sends reaches the computer: no key, no pointer, no clipboard, no size.

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/helmline/helmline/bridge/rfb"
 	"github.com/helmline/helmline/bridge/rfb/rfbtest"
 )
 
@@ -156,12 +155,7 @@ func (w *World) codeClient(code string) (*rfbtest.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	roots, err := w.roots()
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return rfbtest.Handshake(conn, rfbtest.Config{Security: uint8(rfb.SecVeNCrypt), Roots: roots, ServerName: RelayName, Code: code})
+	return w.handshake(conn, rfbtest.Config{ServerName: RelayName, Code: code})
 }
 
 // At the form: a wrong code is 1326, the fourth failure in a row meets the lock-out, 1909, and not one pixel of the desktop is sent.

@@ -295,14 +295,18 @@ func (w *World) ClientAs(user, password string) (*rfbtest.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return w.handshake(conn, rfbtest.Config{ServerName: RelayName, User: user, Password: password})
+}
+
+// handshake is RFB's at a door of the relay, inside TLS.
+func (w *World) handshake(conn net.Conn, c rfbtest.Config) (*rfbtest.Client, error) {
 	roots, err := w.roots()
 	if err != nil {
 		conn.Close()
 		return nil, err
 	}
-	return rfbtest.Handshake(conn, rfbtest.Config{
-		Security: uint8(rfb.SecVeNCrypt), Roots: roots, ServerName: RelayName, User: user, Password: password,
-	})
+	c.Security, c.Roots = uint8(rfb.SecVeNCrypt), roots
+	return rfbtest.Handshake(conn, c)
 }
 
 func (w *World) roots() (*x509.CertPool, error) {

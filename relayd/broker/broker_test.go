@@ -258,6 +258,17 @@ func TestJoin(t *testing.T) {
 	}
 }
 
+// A computer that takes the stream and says nothing does not keep a person waiting for longer than reachTime.
+func TestSilentComputer(t *testing.T) {
+	t.Parallel()
+	b, _ := newBroker(t, func(c net.Conn, _ tunnel.Header) { _, _ = io.Copy(io.Discard, c) })
+	began := time.Now()
+	_, err := b.Open(t.Context(), request(tunnel.RoleControl))
+	if took := time.Since(began); !refuse.NotRunning.Is(err) || took < reachTime || took > reachTime+5*time.Second {
+		t.Errorf("after %v: %v", took, err)
+	}
+}
+
 // A one-time code goes along where the door wants it, once, and for nothing but what it is for.
 func TestCodeGoesAlong(t *testing.T) {
 	told := make(chan string, 1)

@@ -142,7 +142,7 @@ func (v *Viewer) seek(f *record.File, live []frame.Image) {
 		v.Key(fmt.Sprint(tenth), "Escape")
 		v.waitShows(fmt.Sprintf("the recording at %d/10", tenth), live[n])
 	}
-	if len(seen) < 3 {
+	if len(seen) < 2 {
 		v.w.T.Errorf("ten places have shown %d pictures of %d", len(seen), len(live))
 	}
 }

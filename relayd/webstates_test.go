@@ -38,6 +38,9 @@ func TestWebStates(t *testing.T) {
 			desk.Close()
 		}
 		gone := within(t, told, "event of the computer's end")
+		for gone.Computers[i].State == "online" { // of what came together with its beginning
+			gone = within(t, told, "event of the computer's end")
+		}
 		if got := gone.Computers[i]; got.Name != name || got.State != c.state {
 			t.Errorf("%v: told %+v", c.why, got)
 		}

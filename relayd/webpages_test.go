@@ -28,6 +28,7 @@ import (
 // A told is what the API says of a computer.
 type told struct {
 	ID, Name, Owner, Right, State string
+	Favourite                     bool
 	Joined                        []struct{ Account, Role string }
 }
 

@@ -85,6 +85,7 @@ func TestBehaviours(t *testing.T) {
 		)
 		id = b.Do(step{"eval": "document.querySelector('#list li').dataset.id"})[0].(string)
 		b.Do(
+			step{"go": "/computers", "click": ".star button", "see": "Favourites", "look": "8-favourites"},
 			step{"go": at(""), "see": "Key of its tunnel", "look": "9-computer"},
 			step{"go": "/account", "see": "This browser", "look": "10-account"},
 			step{"go": "/computers", "click": "a.name", "see": "Log in to this computer", "look": "11-login"},

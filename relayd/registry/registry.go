@@ -73,6 +73,10 @@ type Computer struct {
 	Version  string    `json:"version"`            // of its hostd, while it is online
 	Key      string    `json:"key"`                // fingerprint, SHA256:…
 	Created  time.Time `json:"created"`
+
+	// As the account that asked keeps it on its list; only ForAccount says.
+	Favourite bool   `json:"favourite,omitempty"`
+	Group     string `json:"group,omitempty"`
 }
 
 // A Share is the right of another account.
@@ -165,10 +169,15 @@ func (s *Service) Find(ctx context.Context, acct *account.Account, name string) 
 	return nil, refuse.NameComputer.Of(acct.Email, strings.Join(all, ", "))
 }
 
-// ForAccount are the computers acct owns, by name, then those it was given a right to.
+// ForAccount are the computers acct owns, by name, then those it was given a right to; favourites and groups, by theirs, before the
+// others.
 func (s *Service) ForAccount(ctx context.Context, acct *account.Account) ([]Computer, error) {
 	rows, err := s.store.ComputersFor(ctx, acct.ID, time.Now())
-	return s.publics(rows), err
+	if err != nil {
+		return nil, err
+	}
+	all := s.publics(rows)
+	return all, s.marked(ctx, acct, all)
 }
 
 // List is every computer, for an administrator.

@@ -163,6 +163,14 @@ CREATE TABLE tokens (             -- by which programs use the API
 	source     TEXT NOT NULL      -- address that used it last
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tokens_by_account ON tokens (account);
+`, `
+CREATE TABLE marks (              -- how an account keeps computers on its list
+	account   INTEGER NOT NULL REFERENCES accounts ON DELETE CASCADE,
+	computer  TEXT NOT NULL REFERENCES computers ON DELETE CASCADE,
+	favourite INTEGER NOT NULL,
+	team      TEXT NOT NULL,      -- name of its group; empty: none
+	PRIMARY KEY (account, computer)
+) STRICT, WITHOUT ROWID;
 `}
 
 // migrate brings the schema to the last of steps. Each step and its version number are one transaction, so a killed

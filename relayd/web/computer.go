@@ -39,6 +39,7 @@ type view struct {
 	Manages  bool // it is theirs, or they manage it
 	Checks   []check
 	Shares   []registry.Share // for who manages it
+	Groups   []string         // of the account
 	Ways     Ways
 	Lines    lines
 	Code     string    // a one-time code, just made
@@ -100,9 +101,17 @@ func (s *Server) asOne(may func(*Person, *registry.Computer) bool, w http.Respon
 func (s *Server) view(w http.ResponseWriter, r *http.Request, status int, p *Person, c *registry.Computer, v view) {
 	v.Account, v.Own, v.Manages, v.Ways = p.Account, owns(p, c), manages(p, c), s.Ways
 	v.Checks, v.Lines = checks(c), linesOf(s.Ways, p.Account.Email, c.Name, c.Right < registry.RightControl)
-	v.Computer = show(*c, s.Sessions.With()[c.ID])
+	all, err := s.Computers.ForAccount(r.Context(), p.Account)
+	if err != nil {
+		s.stored(w, p, err)
+		return
+	}
+	kept := *c
+	if i := slices.IndexFunc(all, func(o registry.Computer) bool { return o.ID == c.ID }); i >= 0 {
+		kept.Favourite, kept.Group = all[i].Favourite, all[i].Group
+	}
+	v.Groups, v.Computer = groups(all), show(kept, s.Sessions.With()[c.ID])
 	if v.Manages {
-		var err error
 		if v.Shares, err = s.Computers.Shares(r.Context(), c.ID); err != nil {
 			s.stored(w, p, err)
 			return
@@ -123,8 +132,8 @@ func (s *Server) alter(r *http.Request, p *Person, e audit.Event, do func(ctx co
 	if p.Token != nil {
 		e.Detail += " with the token " + p.Token.Name
 	}
-	if !s.paces.pass(p.Account.ID) {
-		return refuse.TooFast.Of()
+	if err := s.paced(p); err != nil {
+		return err
 	}
 	if err := s.Trail.Write(ctx, e); err != nil {
 		return err

@@ -86,12 +86,15 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, p *Person) {
 		s.stored(w, p, err)
 		return
 	}
+	query := r.FormValue("q")
 	s.look.show(w, r, http.StatusOK, "computers.html", struct {
 		Account *account.Account
 		Ways    Ways
 		Hint    bool // that viewers of one's own do as well
 		list
-	}{p.Account, s.Ways, !hinted, l})
+		Query    string
+		Sections []section
+	}{p.Account, s.Ways, !hinted, l, query, sections(search(l.Computers, query))})
 }
 
 // dropHint serves POST /account/hint: the list shows it no more. With a computer it goes on to where that is explained.

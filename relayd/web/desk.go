@@ -40,6 +40,8 @@ type Computers interface {
 	Remove(ctx context.Context, id string) (*registry.Computer, error)
 	Offer(ctx context.Context, id, email string, right registry.Right, expires time.Time) (*registry.Computer, error)
 	Shares(ctx context.Context, id string) ([]registry.Share, error)
+	SetFavourite(ctx context.Context, acct *account.Account, c *registry.Computer, favourite bool) error
+	SetGroup(ctx context.Context, acct *account.Account, c *registry.Computer, group string) error
 	Codes() *registry.Codes
 }
 

@@ -27,7 +27,7 @@ type look struct {
 }
 
 func newLook(a *Assets, log *slog.Logger) (*look, error) {
-	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "to": to, "lower": strings.ToLower, "scope": scope, "noAsk": func() account.Ask { return account.Ask{} }, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
+	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "to": to, "lower": strings.ToLower, "noSection": func() section { return section{} }, "scope": scope, "noAsk": func() account.Ask { return account.Ask{} }, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
 	return &look{log, t}, err
 }
 

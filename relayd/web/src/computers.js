@@ -5,6 +5,7 @@ const list = document.getElementById("list");
 const blank = document.getElementById("row").content.firstElementChild;
 const asks = document.getElementById("asks");
 const blankAsk = document.getElementById("ask").content.firstElementChild;
+const section = document.getElementById("section").content.firstElementChild;
 const search = document.getElementById("search");
 const none = document.getElementById("none");
 
@@ -31,6 +32,14 @@ function fill(row, c) {
     const set = (name, text) => { const e = row.querySelector(name); if (e.textContent !== text) e.textContent = text; };
     const at = `/computers/${c.id}`;
     row.dataset.id = c.id;
+    row.dataset.team = c.group ?? "";
+    const star = row.querySelector(".star");
+    star.action = at + "/favourite";
+    star.elements.favourite.value = c.favourite ? "" : "yes";
+    const button = star.querySelector("button");
+    button.ariaLabel = `Favourite: ${c.name}`;
+    button.ariaPressed = String(Boolean(c.favourite));
+    set(".star button", c.favourite ? "★" : "☆");
     set(".name", c.name);
     row.querySelector(".name").href = at + (c.right === "watch" ? "/connect?role=watch" : "/connect");
     row.querySelector(".watch").href = at + "/connect?role=watch";
@@ -56,14 +65,26 @@ function showAsks(all) {
 
 function show({ hosts, signins }) {
     showAsks(signins ?? []);
-    const rows = new Map([...list.children].map(row => [row.dataset.id, row]));
-    hosts.forEach((c, i) => {
-        const row = rows.get(c.id) ?? blank.cloneNode(true);
-        rows.delete(c.id);
-        fill(row, c);
-        if (list.children[i] !== row) list.insertBefore(row, list.children[i] ?? null);
-    });
-    for (const row of rows.values()) row.remove();
+    const old = new Map([...list.children].map(e => [e.dataset.id ?? e.dataset.key, e]));
+    const marked = hosts.some(c => c.favourite || c.group);
+    let n = 0, last = "";
+    const place = (key, template) => {
+        const e = old.get(key) ?? template.cloneNode(true);
+        old.delete(key);
+        if (list.children[n] !== e) list.insertBefore(e, list.children[n] ?? null);
+        n++;
+        return e;
+    };
+    for (const c of hosts) {
+        const [key, name] = c.favourite ? ["favourites", "Favourites"] : c.group ? [`group ${c.group}`, c.group] : ["others", "Others"];
+        if (marked && key !== last) {
+            const e = place(key, section);
+            e.dataset.key = last = key;
+            e.querySelector("h2").textContent = name;
+        }
+        fill(place(c.id, blank), c);
+    }
+    for (const e of old.values()) e.remove();
     none.hidden = hosts.length > 0;
     narrow();
 }
@@ -71,13 +92,22 @@ function show({ hosts, signins }) {
 // narrow hides what does not have all words of the search.
 function narrow() {
     const words = search.value.toLowerCase().split(/\s+/);
-    for (const row of list.children) {
-        const have = row.querySelector("div").textContent.toLowerCase();
-        row.hidden = !words.every(word => have.includes(word));
+    let heading = null;
+    for (const e of list.children) {
+        if (e.dataset.key) {
+            heading = e;
+            heading.hidden = true;
+            continue;
+        }
+        const have = `${e.querySelector("div").textContent} ${e.dataset.team}`.toLowerCase();
+        e.hidden = !words.every(word => have.includes(word));
+        if (heading && !e.hidden) heading.hidden = false;
     }
 }
 
-search.hidden = false;
+const find = document.getElementById("find");
+find.querySelector("button").hidden = true;
+find.addEventListener("submit", event => event.preventDefault());
 search.addEventListener("input", narrow);
 const events = new EventSource("/api/hosts/events");
 events.onmessage = event => show(JSON.parse(event.data));

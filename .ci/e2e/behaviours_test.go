@@ -36,7 +36,7 @@ func TestBehaviours(t *testing.T) {
 	// types types a line into the terminal on the computer, and it arrives.
 	types := func(line string, at step) {
 		w.T.Helper()
-		at["type"] = line + "\n"
+		at["see"], at["type"] = "You control it", line+"\n"
 		b.Do(at)
 		want := typed + line + "\n"
 		w.Within(20*time.Second, "the line arrives", func() (ok bool, err error) {

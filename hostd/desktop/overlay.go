@@ -3,6 +3,7 @@ package desktop
 import (
 	"bytes"
 	"image"
+	"sync"
 
 	"github.com/helmline/helmline/bridge/form"
 	"github.com/helmline/helmline/bridge/frame"
@@ -30,14 +31,16 @@ func (o *overlay) draw(painter *form.Painter, page *form.Page, size image.Point,
 	same := o.page != nil && page != nil && size == o.size
 	o.page, o.size = page, size
 	if page == nil {
-		o.image, o.spare = frame.Image{}, frame.Image{} // much memory that is seldom needed
+		leave(o.image, o.spare)
+		o.image, o.spare = frame.Image{}, frame.Image{}
 		return
 	}
 	box := painter.Bounds(page, size)
 	if o.spare.Rect.Size() == box.Size() && o.spare.Pix != nil {
 		o.spare.Rect = box
 	} else {
-		o.spare = frame.New(box)
+		leave(o.spare)
+		o.spare = canvas(box)
 	}
 	painter.Draw(page, size, o.spare)
 	o.image, o.spare = o.spare, o.image
@@ -49,6 +52,27 @@ func (o *overlay) draw(painter *form.Painter, page *form.Page, size image.Point,
 		changed.Add(o.spare.Rect)
 	}
 	changed.Add(box)
+}
+
+// canvases are the pixels (*[]byte) of pages that are gone: much memory that a viewer seldom needs, and the next one who logs in does.
+var canvases sync.Pool
+
+// canvas is an image to draw a page into; it holds whatever was drawn there before.
+func canvas(box image.Rectangle) frame.Image {
+	n := box.Dx() * box.Dy() * frame.BytesPerPixel
+	if p, _ := canvases.Get().(*[]byte); p != nil && cap(*p) >= n {
+		return frame.Image{Pix: (*p)[:n], Stride: box.Dx() * frame.BytesPerPixel, Rect: box}
+	}
+	return frame.New(box)
+}
+
+// leave gives the pixels of images back that are used no more.
+func leave(images ...frame.Image) {
+	for _, m := range images {
+		if m.Pix != nil {
+			canvases.Put(&m.Pix)
+		}
+	}
 }
 
 // differ adds the tiles in which the image is not what the spare one is.

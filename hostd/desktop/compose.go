@@ -238,7 +238,8 @@ func (v *viewer) encodeAround(u *update, desk image.Rectangle) {
 	s.work.Set(&s.part)
 }
 
-// encodeDesk encodes s.work of the desktop. What the client has with losses and is to get anew before it could get it exactly is moving.
+// encodeDesk encodes s.work of the desktop. What the client has with losses and is to get anew before it could get it exactly is
+// moving, and so is what changed before, too.
 func (v *viewer) encodeDesk(u *update, p *picture, desk frame.Image, lossless bool) {
 	s := &v.send
 	params := u.caps.Params(u.format, lossless)
@@ -247,6 +248,7 @@ func (v *viewer) encodeDesk(u *update, p *picture, desk frame.Image, lossless bo
 	s.moving.Reset(u.size)
 	if moving != params {
 		s.rest.Without(&s.lossy)
+		u.scene.desk.still(&s.rest, u.crop.Min)
 		s.moving.Set(&s.work)
 		s.moving.Without(&s.rest)
 	}

@@ -216,14 +216,28 @@ func (d *desk) rested(r *frame.Region, at image.Point) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for i := range d.recent {
-		if d.recent[i].Size() == r.Size() && at == (image.Point{}) {
-			r.Without(&d.recent[i])
-			continue
-		}
-		d.rects = d.recent[i].AppendRects(d.rects[:0])
-		for _, rect := range d.rects { // a client that cannot change its size, or sees one screen
-			r.Sub(rect.Sub(at))
-		}
+		d.without(r, at, &d.recent[i])
+	}
+}
+
+// still takes out of r what changed lately, but for the last 250 ms or less, while something is to be refined.
+func (d *desk) still(r *frame.Region, at image.Point) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.running {
+		d.without(r, at, &d.recent[1])
+	}
+}
+
+// without takes a region of the desktop out of r, which lies at a place on it. d.mu is held.
+func (d *desk) without(r *frame.Region, at image.Point, changed *frame.Region) {
+	if changed.Size() == r.Size() && at == (image.Point{}) {
+		r.Without(changed)
+		return
+	}
+	d.rects = changed.AppendRects(d.rects[:0])
+	for _, rect := range d.rects { // a client that cannot change its size, or sees one screen
+		r.Sub(rect.Sub(at))
 	}
 }
 

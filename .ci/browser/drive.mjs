@@ -54,7 +54,7 @@ async function person(name) {
         const context = await browser.newContext({ colorScheme: plan.dark ? "dark" : "light", viewport: wide });
         context.setDefaultTimeout(plan.patience ?? 30000);
         await context.addInitScript({ path: new URL("node_modules/axe-core/axe.min.js", import.meta.url).pathname });
-        // As Chromium's video decoder sometimes is: it never answers.
+        // A video decoder that never answers: no page may wait for it.
         await context.addInitScript(() => { if (window.VideoDecoder) VideoDecoder.prototype.flush = () => new Promise(() => {}) });
         // A session's steps are gone before a test can look; so they are noted.
         await context.addInitScript(() => {

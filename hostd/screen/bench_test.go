@@ -107,7 +107,7 @@ func BenchmarkDiff(b *testing.B) {
 					b.StartTimer()
 				}
 				d.begin(shown, rects[:0])
-				d.area(drawn)
+				d.area(drawn, image.Rectangle{}, nil)
 				rects = d.end()
 			}
 		})

@@ -48,7 +48,6 @@ type capturer struct {
 // newCapturer starts to watch for damage.
 func newCapturer(d *display, log *slog.Logger, may func() error) (*capturer, error) {
 	c := &capturer{d: d, log: log, may: may, cells: frame.NewRegion(d.size)}
-	c.diff.done = &c.motion.done
 	var err error
 	if c.damage, err = damage.NewDamageId(d.x); err != nil {
 		return nil, err
@@ -266,7 +265,7 @@ func (c *capturer) plain() error {
 func (c *capturer) take(a image.Rectangle, pix []byte) {
 	stride := c.d.format.stride(a.Dx())
 	if c.d.format.native {
-		c.diff.area(frame.Image{Pix: pix, Stride: stride, Rect: a})
+		c.diff.area(frame.Image{Pix: pix, Stride: stride, Rect: a}, c.motion.compared(a), &c.motion.wrong)
 		return
 	}
 	if n := a.Dx() * a.Dy() * frame.BytesPerPixel; cap(c.row) < n {
@@ -276,7 +275,7 @@ func (c *capturer) take(a image.Rectangle, pix []byte) {
 	for y := a.Min.Y; y < a.Max.Y; y++ {
 		c.d.format.convert(m.Row(y, a.Min.X, a.Max.X), pix[(y-a.Min.Y)*stride:])
 	}
-	c.diff.area(m)
+	c.diff.area(m, image.Rectangle{}, nil)
 }
 
 // captured is the number of pixels in the areas.

@@ -16,7 +16,6 @@ const compareTile = 64
 // A differ copies into an image what differs from it and says where that was. It needs no memory of its own but the list.
 type differ struct {
 	img   frame.Image
-	done  *grid // tiles that are known not to differ; nil: none are
 	rects []image.Rectangle
 	from  int // rects of this frame start here
 	above int // rects of the row of tiles above start here, those of this row of tiles at row
@@ -25,34 +24,20 @@ type differ struct {
 
 // A grid marks tiles of a picture.
 type grid struct {
-	size image.Point // of the picture, pixels
+	cols int
 	set  []bool
 }
 
 // reset unmarks all tiles of a picture.
 func (g *grid) reset(size image.Point) {
-	g.size = size
-	n := g.cols() * ((size.Y + compareTile - 1) / compareTile)
+	g.cols = (size.X + compareTile - 1) / compareTile
+	n := g.cols * ((size.Y + compareTile - 1) / compareTile)
 	g.set = slices.Grow(g.set[:0], n)[:n]
 	clear(g.set)
 }
 
-func (g *grid) cols() int { return (g.size.X + compareTile - 1) / compareTile }
-
 // at is the mark of the tile that has a pixel.
-func (g *grid) at(x, y int) *bool { return &g.set[y/compareTile*g.cols()+x/compareTile] }
-
-// mark marks the tiles that lie in r altogether.
-func (g *grid) mark(r image.Rectangle) {
-	whole := image.Rectangle{Max: g.size}
-	for y := r.Min.Y / compareTile * compareTile; y < r.Max.Y; y += compareTile {
-		for x := r.Min.X / compareTile * compareTile; x < r.Max.X; x += compareTile {
-			if image.Rect(x, y, x+compareTile, y+compareTile).Intersect(whole).In(r) {
-				*g.at(x, y) = true
-			}
-		}
-	}
-}
+func (g *grid) at(x, y int) *bool { return &g.set[y/compareTile*g.cols+x/compareTile] }
 
 // begin starts a frame: what differs is copied to img and appended to rects.
 func (d *differ) begin(img frame.Image, rects []image.Rectangle) {
@@ -71,38 +56,44 @@ func (d *differ) end() []image.Rectangle {
 	return kept
 }
 
-// area compares src, a part of the screen, with the image.
-func (d *differ) area(src frame.Image) {
+// area compares src, a part of the screen, with the image: but of right, a part of src, only the tiles that are marked in wrong.
+func (d *differ) area(src frame.Image, right image.Rectangle, wrong *grid) {
 	d.above, d.row = len(d.rects), len(d.rects)
 	r := src.Rect
 	for y := r.Min.Y; y < r.Max.Y; {
 		y1 := tileEnd(y, r.Max.Y)
+		for _, edge := range [...]int{right.Min.Y, right.Max.Y} {
+			if y < edge && edge < y1 {
+				y1 = edge
+			}
+		}
 		d.above, d.row = d.row, len(d.rects)
-		for x := r.Min.X; x < r.Max.X; {
-			end := x
-			for end < r.Max.X && !d.known(end, y) {
-				end = tileEnd(end, r.Max.X)
+		if right.Min.Y <= y && y < right.Max.Y {
+			d.run(src, image.Rect(r.Min.X, y, right.Min.X, y1))
+			for x := right.Min.X; x < right.Max.X; {
+				x1 := tileEnd(x, right.Max.X)
+				if *wrong.at(x, y) {
+					d.run(src, image.Rect(x, y, x1, y1))
+				}
+				x = x1
 			}
-			if end == x {
-				x = tileEnd(x, r.Max.X)
-				continue
-			}
-			d.run(src, image.Rect(x, y, end, y1))
-			x = end
+			d.run(src, image.Rect(right.Max.X, y, r.Max.X, y1))
+		} else {
+			d.run(src, image.Rect(r.Min.X, y, r.Max.X, y1))
 		}
 		d.join()
 		y = y1
 	}
 }
 
-// known says that the tile that has a pixel does not differ.
-func (d *differ) known(x, y int) bool { return d.done != nil && *d.done.at(x, y) }
-
 // tileEnd is where the tile of a column or row ends, or the area does.
 func tileEnd(at, end int) int { return min((at/compareTile+1)*compareTile, end) }
 
 // run compares tiles beside each other: whole rows as far down as they are the same, since long rows are read faster.
 func (d *differ) run(src frame.Image, r image.Rectangle) {
+	if r.Empty() {
+		return
+	}
 	for alike(src.Row(r.Min.Y, r.Min.X, r.Max.X), d.img.Row(r.Min.Y, r.Min.X, r.Max.X)) {
 		if r.Min.Y++; r.Min.Y == r.Max.Y {
 			return

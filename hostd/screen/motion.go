@@ -39,7 +39,8 @@ const (
 type motion struct {
 	img    frame.Image
 	copies []frame.Copy
-	done   grid // tiles that have scrolled and are right
+	right  []image.Rectangle // what has scrolled, and was compared as it was moved
+	wrong  grid              // tiles of it that are not right
 
 	before, now []uint64 // hashes of rows
 	table       []int32  // of before, by hash: 1 + index of the last such row; 0: free
@@ -56,8 +57,8 @@ type motion struct {
 
 // begin starts a frame: what has moved is moved in img, too.
 func (m *motion) begin(img frame.Image) {
-	m.img, m.copies = img, m.copies[:0]
-	m.done.reset(img.Rect.Max)
+	m.img, m.copies, m.right = img, m.copies[:0], m.right[:0]
+	m.wrong.reset(img.Rect.Max)
 }
 
 // move makes a copy in the picture.
@@ -234,7 +235,7 @@ func (m *motion) search(now frame.Image) bool {
 // not read them again.
 func (m *motion) shift(now frame.Image, to image.Rectangle, by int) {
 	m.copies = append(m.copies, frame.Copy{From: to.Min.Sub(image.Pt(0, by)), To: to})
-	m.done.mark(to)
+	m.right = append(m.right, to)
 	first, step := to.Min.Y, 1
 	if by > 0 { // downwards: a row is read before it is written over
 		first, step = to.Max.Y-1, -1
@@ -244,14 +245,24 @@ func (m *motion) shift(now frame.Image, to image.Rectangle, by int) {
 		if !bytes.Equal(is, from) {
 			for x := to.Min.X; x < to.Max.X; {
 				x1 := tileEnd(x, to.Max.X)
-				if done := m.done.at(x, y); *done {
-					*done = alike(now.Row(y, x, x1), m.img.Row(y-by, x, x1))
+				if wrong := m.wrong.at(x, y); !*wrong {
+					*wrong = !alike(now.Row(y, x, x1), m.img.Row(y-by, x, x1))
 				}
 				x = x1
 			}
 		}
 		copy(m.img.Row(y, to.Min.X, to.Max.X), from)
 	}
+}
+
+// compared is the part of an area that needs no more reading, but for tiles that are wrong.
+func (m *motion) compared(area image.Rectangle) image.Rectangle {
+	for _, r := range m.right {
+		if r.In(area) {
+			return r
+		}
+	}
+	return image.Rectangle{}
 }
 
 // changed gives the strips of an area that have changed most, by where they begin. They are kept in at. None lies across the edge of
@@ -424,7 +435,25 @@ func (m *motion) columns(now frame.Image, r image.Rectangle, by int) image.Recta
 	if rows == 0 || most*r.Dy()/rows < leastSaved {
 		return image.Rectangle{}
 	}
-	return image.Rect(r.Min.X+left, r.Min.Y, r.Min.X+right, r.Max.Y)
+	to := image.Rect(r.Min.X+left, r.Min.Y, r.Min.X+right, r.Max.Y)
+	if m.moves(now, image.Rect(r.Min.X, r.Min.Y, to.Min.X, r.Max.Y), by) {
+		to.Min.X = r.Min.X
+	}
+	if m.moves(now, image.Rect(to.Max.X, r.Min.Y, r.Max.X, r.Max.Y), by) {
+		to.Max.X = r.Max.X
+	}
+	return to
+}
+
+// moves says whether r, a margin of what has scrolled, may be moved along: one that is the same all over is. Long rows are read faster.
+func (m *motion) moves(now frame.Image, r image.Rectangle, by int) bool {
+	step := max(r.Dy()/lookRows, 1)
+	for y := r.Min.Y + step/2; y < r.Max.Y; y += step {
+		if !alike(now.Row(y, r.Min.X, r.Max.X), m.img.Row(y-by, r.Min.X, r.Max.X)) {
+			return false
+		}
+	}
+	return true
 }
 
 // cleared is a list of n zeroes in the memory of s, if that is enough.

@@ -67,10 +67,10 @@ func capturing(m *motion, img, now frame.Image, windows []moved, areas ...image.
 	for _, p := range parts {
 		m.scroll(p)
 	}
-	d := differ{done: &m.done}
+	var d differ
 	d.begin(img, nil)
 	for _, p := range parts {
-		d.area(p)
+		d.area(p, m.compared(p.Rect), &m.wrong)
 	}
 	return d.end()
 }
@@ -149,6 +149,52 @@ func TestMotionFindsScrolling(t *testing.T) {
 			}
 			if len(m.copies) != 1 || m.copies[0].To.Min.Y-m.copies[0].From.Y != tt.by || pixels(rects) > tt.most {
 				t.Errorf("%+v, and %d pixels differ, more than %d", m.copies, pixels(rects), tt.most)
+			}
+		})
+	}
+}
+
+// A page is moved with its margins, which are the same all over, so that whole rows are read, and without what stands beside it.
+func TestMotionTakesMarginsAlong(t *testing.T) {
+	page := image.Rect(100, 50, 900, 700)
+	for _, tt := range []struct {
+		name string
+		bar  image.Rectangle // does not move
+		to   image.Rectangle // moved, as wide as this
+	}{
+		{"margins", image.Rectangle{}, page},
+		{"a scroll bar", image.Rect(885, 50, 900, 700), image.Rect(100, 50, 640, 700)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			img := frame.New(image.Rect(0, 0, 1000, 800))
+			photo(img, img.Rect, 1)
+			for y := page.Min.Y; y < page.Max.Y; y++ {
+				clear(img.Row(y, page.Min.X, page.Max.X))
+			}
+			photo(img, image.Rect(300, 50, 640, 700), 2)
+			for y := tt.bar.Min.Y; y < tt.bar.Max.Y; y++ { // another colour in each row
+				row := img.Row(y, tt.bar.Min.X, tt.bar.Max.X)
+				for i := range row {
+					row[i] = byte(y)
+				}
+			}
+			now := clone(img)
+			now.Move(frame.Copy{From: image.Pt(100, 98), To: image.Rect(100, 50, 885, 652)})
+			if tt.bar.Empty() {
+				now.Move(frame.Copy{From: image.Pt(885, 98), To: image.Rect(885, 50, 900, 652)})
+			}
+			photo(now, image.Rect(300, 652, 640, 700), 3)
+			binary.LittleEndian.PutUint32(now.Row(400, 150, 151), 0x123456) // in the margin, which is moved
+			var m motion
+			rects := capturing(&m, img, now, nil, page)
+			if !frameImage(now).sameAs(img) {
+				t.Fatal("the picture is wrong")
+			}
+			if len(m.copies) != 1 || m.copies[0].To.Min.X != tt.to.Min.X || m.copies[0].To.Max.X != tt.to.Max.X {
+				t.Errorf("%+v, not from column %d to %d", m.copies, tt.to.Min.X, tt.to.Max.X)
+			}
+			if most := 340*48 + 1; pixels(rects) > most {
+				t.Errorf("%d pixels differ, more than %d: %v", pixels(rects), most, rects)
 			}
 		})
 	}

@@ -216,7 +216,7 @@ func TestDiffer(t *testing.T) {
 			copy(part.Row(y, area.Min.X, area.Max.X), drawn.Row(y, area.Min.X, area.Max.X))
 		}
 		d.begin(shown, nil)
-		d.area(part)
+		d.area(part, image.Rectangle{}, nil)
 		rects := d.end()
 		named := frame.New(bounds)
 		for _, r := range rects {
@@ -253,13 +253,13 @@ func TestDifferIgnoresTheUnusedByte(t *testing.T) {
 	}
 	var d differ
 	d.begin(shown, nil)
-	d.area(drawn)
+	d.area(drawn, image.Rectangle{}, nil)
 	if got := d.end(); len(got) != 0 {
 		t.Errorf("%v", got)
 	}
 	drawn.Row(40, 100, 101)[1] = 1
 	d.begin(shown, nil)
-	d.area(drawn)
+	d.area(drawn, image.Rectangle{}, nil)
 	if got := d.end(); !slices.Equal(got, []image.Rectangle{image.Rect(100, 40, 101, 41)}) {
 		t.Errorf("%v", got)
 	}
@@ -279,7 +279,7 @@ func TestDifferRects(t *testing.T) {
 		}
 		var d differ
 		d.begin(shown, nil)
-		d.area(drawn)
+		d.area(drawn, image.Rectangle{}, nil)
 		if got := d.end(); len(got) != 1 || got[0] != want {
 			t.Errorf("%v: %v", want, got)
 		}

@@ -5,6 +5,7 @@
 // Content-Security-Policy}. A step has one or more of these, done in this order:
 //
 //	{"who": NAME, …}                whose browser: each has cookies and tabs of its own
+//	{"phone": true, …}              which is a phone's: held upright, with a screen that is touched; at their first step
 //	{"page": N, …}                  the tab that the step is for, 0 by default; a new one is opened when there is none yet
 //	{"width": N, "dark": BOOL}      of the window from now on
 //	{"go": PATH}                    opens a page of the site
@@ -20,6 +21,9 @@
 //	{"passkeys": BOOL}              the tab has a program that holds passkeys and knows its user from now on; false: it does not know them
 //	{"press": [KEY…]}
 //	{"click": SELECTOR}             with "how": "ctrl" or "middle", it opens the next tab
+//	{"tap": SELECTOR}               with a finger; "place": {x, y} from its corner, in the middle by default
+//	{"swipe": {from, to}}           with a finger, from one {x, y} of the page to another
+//	{"touch": TEXT}                 types it by a phone's keyboard, of which a page sees no keys
 //	{"see": TEXT}                   waits until the text is visible
 //	{"gone": SELECTOR}              waits until nothing of it is visible
 //	{"at": PATH}                    waits until the page has this address
@@ -49,9 +53,9 @@ const phone = { width: 360, height: 740 };
 let faults = [], failures = 0;
 const people = new Map(); // their tabs, by name
 
-async function person(name) {
+async function person(name, small) {
     if (!people.has(name)) {
-        const context = await browser.newContext({ colorScheme: plan.dark ? "dark" : "light", viewport: wide });
+        const context = await browser.newContext({ colorScheme: plan.dark ? "dark" : "light", ...small ? { viewport: phone, hasTouch: true, isMobile: true, deviceScaleFactor: 2 } : { viewport: wide } });
         context.setDefaultTimeout(plan.patience ?? 30000);
         await context.addInitScript({ path: new URL("node_modules/axe-core/axe.min.js", import.meta.url).pathname });
         // A video decoder that never answers: no page may wait for it.
@@ -81,8 +85,8 @@ function watched(page) {
     return page;
 }
 
-async function tab({ who = "", page = 0 }) {
-    const { context, pages } = await person(who);
+async function tab({ who = "", page = 0, phone = false }) {
+    const { context, pages } = await person(who, phone);
     while (pages.length <= page) pages.push(watched(await context.newPage()));
     if (pages.length > 1 && !pages[page].isClosed()) await pages[page].bringToFront();
     return pages[page];
@@ -142,6 +146,23 @@ async function passkeys(page, known) {
         keyrings.set(page, ring = { client, authenticatorId });
     }
     await ring.client.send("WebAuthn.setUserVerified", { authenticatorId: ring.authenticatorId, isUserVerified: known });
+}
+
+// compose types as a phone's keyboard does: a word grows, each time as a whole, until it is there.
+async function compose(page, text) {
+    const client = await page.context().newCDPSession(page);
+    for (let n = 1; n < text.length; n++) await client.send("Input.imeSetComposition", { text: text.slice(0, n), selectionStart: n, selectionEnd: n });
+    await client.send("Input.insertText", { text });
+    await client.detach();
+}
+
+async function swipe(page, { from, to }) {
+    const client = await page.context().newCDPSession(page);
+    const touch = (type, ...touchPoints) => client.send("Input.dispatchTouchEvent", { type, touchPoints });
+    await touch("touchStart", from);
+    for (const part of [.25, .5, .75, 1]) await touch("touchMove", { x: from.x + part * (to.x - from.x), y: from.y + part * (to.y - from.y) });
+    await touch("touchEnd");
+    await client.detach();
 }
 
 const ears = new Map(); // by tab: how many messages its pages still hear
@@ -210,6 +231,9 @@ async function step(s) {
     } else if (s.click) {
         await page.click(s.click);
     }
+    if (s.tap) await page.tap(s.tap, { position: s.place });
+    if (s.swipe) await swipe(page, s.swipe);
+    if (s.touch) await compose(page, s.touch);
     if (s.see) await page.getByText(s.see).filter({ visible: true }).first().waitFor();
     if (s.gone) await page.waitForFunction(q => [...document.querySelectorAll(q)].every(e => !e.checkVisibility()), s.gone);
     if (s.at) await page.waitForURL(plan.site + s.at);

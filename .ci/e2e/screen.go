@@ -121,9 +121,12 @@ func busiestRows(m frame.Image, apart int) []int {
 func Count(m frame.Image, rgb uint32) int {
 	want := []byte{byte(rgb), byte(rgb >> 8), byte(rgb >> 16)}
 	n := 0
-	for i := 0; i+4 <= len(m.Pix); i += 4 {
-		if bytes.Equal(m.Pix[i:i+3], want) {
-			n++
+	for y := m.Rect.Min.Y; y < m.Rect.Max.Y; y++ {
+		row := m.Row(y, m.Rect.Min.X, m.Rect.Max.X)
+		for i := 0; i < len(row); i += 4 {
+			if bytes.Equal(row[i:i+3], want) {
+				n++
+			}
 		}
 	}
 	return n

@@ -119,7 +119,7 @@ func TestBrowserSharesControl(t *testing.T) {
 // one leaves the other.
 func TestBrowserTabs(t *testing.T) {
 	const other = "other"
-	w := NewWorld(t, Options{Time: 2 * time.Minute})
+	w := NewWorld(t, Options{Server: rig.Xtigervnc, Time: 3 * time.Minute})
 	d := w.Furnish()
 	w.secondHost(other)
 	b := w.Chromium(false)
@@ -137,6 +137,9 @@ func TestBrowserTabs(t *testing.T) {
 		sessions, err := w.Sessions()
 		return len(sessions) == 1, err
 	})
+	w.Run("monitors", func() { b.showMonitors(1) })
+	b.Do(step{"page": 1, "click": "#leave", "see": "It lasted"})
+	w.Run("phone", func() { b.phone(d, "one\ntwo\n") })
 }
 
 // secondHost starts and enrols another computer, with a desktop of its own and the same access code.

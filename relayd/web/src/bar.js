@@ -6,6 +6,9 @@ const $ = id => document.getElementById(id);
 const me = $("session").dataset.account;
 const time = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 const seed = "\u00a0".repeat(64); // what the field of the on-screen keyboard holds, so that something can be deleted
+const fingers = matchMedia("(pointer: coarse)"); // they do not reach scroll bars, and have no keyboard
+
+const toggle = button => { button.ariaPressed = button.ariaPressed !== "true"; };
 
 export class Bar {
     // leave ends the session; want asks for control ("control"), takes it ("force") or gives it up ("watch").
@@ -24,8 +27,15 @@ export class Bar {
             sendAll(this.rfb, $("keys").value);
             $("keys").value = "";
         });
-        on("keyboard", "click", () => $("touch").focus());
-        on("touch", "input", () => this.typed());
+        on("move", "click", () => {
+            toggle($("move"));
+            this.size();
+        });
+        on("more", "click", () => this.unfold($("more").ariaExpanded === "false"));
+        on("keyboard", "mousedown", e => e.preventDefault()); // who types goes on to do so, until the click
+        on("keyboard", "click", () => document.activeElement === $("touch") ? this.rfb.focus() : $("touch").focus());
+        for (const event of ["focus", "blur"]) on("touch", event, () => this.typing());
+        for (const event of ["input", "compositionend"]) on("touch", event, e => this.typed(e.isComposing));
         on("clipboard-open", "click", () => $("clipboard").showModal());
         on("clipboard-send", "click", () => this.rfb.clipboardPasteFrom($("clipboard-text").value));
         on("people-open", "click", () => $("people").showModal());
@@ -44,7 +54,10 @@ export class Bar {
             leave();
         });
         for (const [id, event] of Object.entries({ size: "change", quality: "change", "at-end": "change", keys: "change", monitor: "change", full: "click", take: "click", force: "click", watch: "click" })) {
-            on(id, event, () => this.rfb.focus());
+            on(id, event, () => {
+                this.unfold(false);
+                this.rfb.focus();
+            });
         }
         for (const [name, group] of combinations()) {
             const list = document.createElement("optgroup");
@@ -52,7 +65,7 @@ export class Bar {
             list.append(...group.map(([text, value]) => new Option(text, value)));
             $("keys").append(list);
         }
-        $("touch").value = seed;
+        this.restart();
         // The desktop takes every key, so one combination leads out of it.
         addEventListener("keydown", e => {
             if (!e.ctrlKey || !e.altKey || !e.shiftKey || e.code !== "KeyB" || $("desk").hidden) return;
@@ -70,12 +83,21 @@ export class Bar {
         this.show();
         this.size();
         this.quality();
+        this.typing();
+    }
+
+    // unfold shows, on a small screen, what does not fit into the bar.
+    unfold(open) {
+        $("more").ariaExpanded = open;
     }
 
     size() {
         const way = $("size").value;
         this.rfb.resizeSession = way === "desktop";
         this.rfb.scaleViewport = way !== "actual";
+        this.rfb.clipViewport = fingers.matches;
+        this.rfb.dragViewport = way === "actual" && fingers.matches && $("move").ariaPressed === "true";
+        $("move").hidden = way !== "actual";
     }
 
     quality() {
@@ -88,14 +110,28 @@ export class Bar {
         if (document.hasFocus()) navigator.clipboard?.writeText(text).catch(() => {}); // it stands in the dialogue all the same
     }
 
-    // typed sends what the on-screen keyboard has changed in its field.
-    typed() {
-        const now = $("touch").value;
+    // typing says whether the on-screen keyboard is there; it stays when the desktop is touched.
+    typing() {
+        const there = document.activeElement === $("touch");
+        $("keyboard").ariaPressed = there;
+        if (this.rfb) this.rfb.focusOnClick = !there;
+    }
+
+    // typed sends what the on-screen keyboard has changed in its field. While it composes a word the field is left alone.
+    typed(composes) {
+        const now = [...$("touch").value];
         let same = 0;
-        while (same < seed.length && now[same] === seed[same]) same++;
-        for (let n = same; n < seed.length; n++) this.rfb.sendKey(keysymOf("\b"));
+        while (same < this.sent.length && now[same] === this.sent[same]) same++;
+        for (let n = same; n < this.sent.length; n++) this.rfb.sendKey(keysymOf("\b"));
         for (const c of now.slice(same)) this.rfb.sendKey(keysymOf(c));
+        this.sent = now;
+        if (!composes) this.restart();
+    }
+
+    // restart empties the field of what has been typed.
+    restart() {
         $("touch").value = seed;
+        this.sent = [...seed];
     }
 
     // hear takes in a word of the computer, or who is here from the relay.

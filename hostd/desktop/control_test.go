@@ -295,17 +295,18 @@ func TestVanished(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		vanished bool
-		leave    func(c *rfbtest.Client, tunnel context.CancelFunc)
+		leave    func(c *rfbtest.Client, end context.CancelCauseFunc)
 	}{
-		{"the viewer closes", false, func(c *rfbtest.Client, _ context.CancelFunc) { c.Close() }},
-		{"a message that is none", false, func(c *rfbtest.Client, _ context.CancelFunc) { c.Send([]byte{77}) }},
-		{"inside a message", false, func(c *rfbtest.Client, _ context.CancelFunc) { c.Send([]byte{4, 1}); c.Close() }},
-		{"the tunnel ends", true, func(_ *rfbtest.Client, tunnel context.CancelFunc) { tunnel() }},
+		{"the viewer closes", false, func(c *rfbtest.Client, _ context.CancelCauseFunc) { c.Close() }},
+		{"a message that is none", false, func(c *rfbtest.Client, _ context.CancelCauseFunc) { c.Send([]byte{77}) }},
+		{"inside a message", false, func(c *rfbtest.Client, _ context.CancelCauseFunc) { c.Send([]byte{4, 1}); c.Close() }},
+		{"the tunnel ends", true, func(_ *rfbtest.Client, end context.CancelCauseFunc) { end(tunnel.ErrSilent) }},
+		{"the computer is removed", false, func(_ *rfbtest.Client, end context.CancelCauseFunc) { end(&tunnel.EndError{Reason: tunnel.Removed}) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, h := start(t, small)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
 			c := viewIn(ctx, t, s, alice, tunnel.RoleControl, rfbtest.Config{})
 			logIn(t, s, alice, c)
 			sees(t, c, 1, 1, canary)

@@ -32,7 +32,7 @@ const (
 const maxSessions = 128
 
 // serve serves one stream that the relay opened, until it ends.
-// ctx ends with the tunnel.
+// ctx ends with the tunnel; its cause says how.
 func (s *server) serve(ctx context.Context, c net.Conn, h tunnel.Header) {
 	conn := &stream{Conn: c}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
@@ -88,7 +88,7 @@ func (s *server) serve(ctx context.Context, c net.Conn, h tunnel.Header) {
 		log.Info("viewer came", "role", se.role, "rfb", minor, "e2e", se.e2e)
 		err = se.serve(ctx)
 	}
-	vanished := conn.vanished() || ctx.Err() != nil
+	vanished := conn.vanished() || ctx.Err() != nil && !removed(context.Cause(ctx))
 	s.close(se, vanished)
 	if se.cause != "" {
 		err = errors.New(se.cause)
@@ -399,7 +399,7 @@ func (c *stream) Write(p []byte) (int, error) {
 }
 
 func (c *stream) ends(err error) error {
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || removed(err) {
 		c.end.CompareAndSwap(endOpen, endPeer)
 	} else if err != nil {
 		c.end.CompareAndSwap(endOpen, endFault)
@@ -414,3 +414,9 @@ func (c *stream) Close() error {
 
 // vanished says whether the other side has gone without a word.
 func (c *stream) vanished() bool { return c.end.Load() == endFault }
+
+// removed says whether the tunnel has ended since the computer was removed from its relay: nobody comes back to it through that.
+func removed(err error) bool {
+	end, ok := errors.AsType[*tunnel.EndError](err)
+	return ok && end.Reason == tunnel.Removed
+}

@@ -135,8 +135,8 @@ func (u *uplink) dial(ctx context.Context, kind tunnel.Kind) (*tunnel.Session, e
 
 // serve accepts streams until the session or ctx ends.
 func (u *uplink) serve(ctx context.Context, s *tunnel.Session) {
-	life, cancel := context.WithCancel(ctx) // of the session
-	defer cancel()
+	life, cancel := context.WithCancelCause(ctx) // of the session
+	defer func() { cancel(s.Err()) }()
 	gone := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(gone)

@@ -17,11 +17,12 @@ type link interface {
 }
 
 // A computer whose tunnel is replaced by that of another instance more than maxFlaps times within flapWindow has a
-// double: two machines with one key. Neither is let in for flapRest.
+// double: two machines with one key. Neither is let in until only one of them has come for flapRest, in which a hostd that is
+// sent away comes again.
 const (
 	maxFlaps   = 3
-	flapWindow = 60 * time.Second
-	flapRest   = 30 * time.Second
+	flapWindow = 2 * time.Minute
+	flapRest   = 60 * time.Second
 )
 
 // A presence knows the live tunnels, the newest of each computer and kind.
@@ -43,6 +44,7 @@ type place[L link] struct {
 	flaps       int
 	flapsBegan  time.Time
 	quarantined time.Time // until then
+	knocks      string    // instance that has come last while it was
 	outdated    time.Time // when it was last refused for its version
 }
 
@@ -79,6 +81,9 @@ func (p *presence[L]) attach(id string, l L) (c change[L]) {
 		p.at[id] = w
 	}
 	if now.Before(w.quarantined) {
+		if hello.Instance != w.knocks {
+			w.knocks, w.quarantined = hello.Instance, now.Add(flapRest)
+		}
 		p.count.tunnels.WithLabelValues("refused").Inc()
 		return change[L]{refused: true}
 	}
@@ -98,7 +103,7 @@ func (p *presence[L]) attach(id string, l L) (c change[L]) {
 		w.flaps++
 	}
 	if w.flaps > maxFlaps {
-		w.flaps, w.quarantined = 0, now.Add(flapRest)
+		w.flaps, w.quarantined, w.knocks = 0, now.Add(flapRest), hello.Instance
 		c.refused = true
 		if w.bulk != none {
 			c.ended = append(c.ended, w.bulk)

@@ -140,6 +140,9 @@ func TestSecondFactorAtEveryDoor(t *testing.T) {
 		}
 	}
 	trusted.signIn("alice@example.com", password, "")
+	if _, page, _ := trusting.get("/api/account"); !strings.Contains(page, `"authenticator":"2`) || !strings.Contains(page, `"devices":[{"name":"`) {
+		t.Errorf("the account in the API: %s", page)
+	}
 	if _, _, at := trusting.get("/account/authenticator"); !strings.HasPrefix(at, "/account/confirm") {
 		t.Errorf("trust stands for a proof: %s", at)
 	}
@@ -242,6 +245,17 @@ func TestSecondFactorAtEveryDoor(t *testing.T) {
 	}
 	if _, page, _ := alice.post("/account/recovery", nil); len(recoveryCode.FindAllString(page, -1)) != 10 || strings.Contains(page, recovery[9]) {
 		t.Errorf("new recovery codes:\n%s", page)
+	}
+	_, page, _ := alice.get("/api/account")
+	device := regexp.MustCompile(`"devices":\[\{"name":"(\w+)"`).FindStringSubmatch(page)
+	if device == nil {
+		t.Fatalf("no trusted browser: %s", page)
+	}
+	if status, page, _ := alice.post("/api/account/devices/remove", url.Values{"name": {device[1]}}); status != http.StatusOK {
+		t.Errorf("a browser is not to be trusted any more: %d %s", status, page)
+	}
+	if _, _, at := trusting.signIn("alice@example.com", password, ""); at == "/computers" {
+		t.Error("and is trusted all the same")
 	}
 	if _, page, at := alice.post("/account/authenticator/remove", nil); at != "/account" || !strings.Contains(page, "alone signs you in") {
 		t.Errorf("turned off: %s\n%s", at, page)

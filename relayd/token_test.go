@@ -44,6 +44,7 @@ func TestToken(t *testing.T) {
 	root.signIn("root@example.com", password, "")
 	reads, changes := alice.token(url.Values{"name": {"reader"}, "may": {"read"}}), alice.token(url.Values{"name": {"changer"}, "may": {"all"}})
 	plain, boss := root.token(url.Values{"name": {"plain"}, "may": {"all"}}), root.token(url.Values{"name": {"boss"}, "may": {"all"}, "admin": {"yes"}})
+	line, _ := sshKey()
 	for _, c := range []struct {
 		what, token, method, path string
 		form                      url.Values
@@ -59,6 +60,21 @@ func TestToken(t *testing.T) {
 		{"somebody else's computer", boss, "POST", "/api/hosts/desk7/rename", url.Values{"name": {"desk8"}}, 404, "40008"},
 		{"a page", changes, "GET", "/computers", nil, 303, ""},
 		{"a form of a page", changes, "POST", "/computers/desk7/rename", url.Values{"name": {"desk8"}}, 303, ""},
+		{"reads the account", reads, "GET", "/api/account", nil, 200, `"name":"changer"`},
+		{"adds no computer", reads, "POST", "/api/hosts/add", nil, 403, "40062"},
+		{"makes no viewer's code", reads, "POST", "/api/hosts/desk7/code", url.Values{"role": {"watch"}}, 403, "40062"},
+		{"adds a computer", changes, "POST", "/api/hosts/add", nil, 200, `"line":"sudo hostd enroll `},
+		{"a viewer's code", changes, "POST", "/api/hosts/desk7/code", url.Values{"role": {"watch"}}, 200, `"role":"watch"`},
+		{"a code to take control", changes, "POST", "/api/hosts/desk7/code", url.Values{"role": {"take"}}, 400, "40064"},
+		{"adds no key", changes, "POST", "/api/account/keys/add", url.Values{"key": {line}}, 403, "40066"},
+		{"makes no administrator", boss, "POST", "/api/admin/accounts/invite", url.Values{"email": {"eve@example.com"}, "admin": {"yes"}}, 403, "40066"},
+		{"not its own password", boss, "POST", "/api/admin/accounts/password", url.Values{"email": {"root@example.com"}}, 403, "40066"},
+		{"not its own second factor", boss, "POST", "/api/admin/accounts/factor", url.Values{"email": {"Root@example.com"}}, 403, "40066"},
+		{"another's password", boss, "POST", "/api/admin/accounts/password", url.Values{"email": {"alice@example.com"}}, 200, `/welcome"`},
+		{"nobody's password", boss, "POST", "/api/admin/accounts/password", url.Values{"email": {"eve@example.com"}}, 400, "40064"},
+		{"another's shares", boss, "GET", "/api/hosts/desk7/shares", nil, 404, "40008"},
+		{"shares", reads, "GET", "/api/hosts/desk7/shares", nil, 200, `{"shares":[]}`},
+		{"no address of the API", reads, "GET", "/api/nothing", nil, 404, "40060"},
 		{"changes", changes, "POST", "/api/hosts/desk7/rename", url.Values{"name": {"desk8"}}, 200, "{}"},
 		{"a name that is none", changes, "POST", "/api/hosts/desk8/rename", url.Values{"name": {"a/b"}}, 400, "40064"},
 		{"has invited", boss, "POST", "/api/admin/accounts/invite", url.Values{"email": {"dave@example.com"}}, 200, `/welcome"`},

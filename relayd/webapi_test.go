@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -8,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/helmline/helmline/relayd/admin"
 )
@@ -76,6 +80,13 @@ func (a *openAPI) valid(s *schema, v any, at string) (wrong []string) {
 	return wrong
 }
 
+// sshKey is a new key as a line of a .pub file, and its fingerprint.
+func sshKey() (line, fingerprint string) {
+	public, _, _ := ed25519.GenerateKey(rand.Reader)
+	key, _ := ssh.NewPublicKey(public)
+	return string(ssh.MarshalAuthorizedKey(key)), ssh.FingerprintSHA256(key)
+}
+
 // The description of the API names the paths that there are, and what they answer is as it says.
 func TestWebAPIDescription(t *testing.T) {
 	r := startRelay(t)
@@ -95,7 +106,8 @@ func TestWebAPIDescription(t *testing.T) {
 	}
 	check := func(b *browser, method, path string, form url.Values, want int) {
 		t.Helper()
-		op := api.Paths[path][strings.ToLower(method)]
+		described, _, _ := strings.Cut(path, "?")
+		op := api.Paths[described][strings.ToLower(method)]
 		res, body := b.send(method, strings.ReplaceAll(path, "{computer}", "desk7"), http.Header{"Origin": {b.base}}, form)
 		kind, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
 		said, ok := op.Responses[fmt.Sprint(res.StatusCode)]
@@ -103,12 +115,17 @@ func TestWebAPIDescription(t *testing.T) {
 			t.Errorf("%s: %d %s", path, res.StatusCode, body)
 			return
 		}
+		if kind == "application/json" {
+			body = strings.ReplaceAll(body, "\n", " ") // one value; other kinds have one a line
+		}
 		of := said.Content[kind].Schema
 		if said.Ref == "#/components/responses/done" {
 			of = api.Components.Schemas["Done"]
 		}
 		if want != http.StatusOK {
-			of, kind = api.Components.Schemas["Refusal"], "application/json"
+			if of = api.Components.Schemas["Refusal"]; kind != "application/problem+json" {
+				t.Errorf("%s: %d is answered as %s", path, want, kind)
+			}
 		}
 		if of == nil {
 			return
@@ -128,6 +145,15 @@ func TestWebAPIDescription(t *testing.T) {
 	bob.signIn("bob@example.com", password, "")
 	if _, no := alice.reach("desk7", "control"); no != nil {
 		t.Fatal(no)
+	}
+	line, fingerprint := sshKey()
+	check(alice, "POST", "/api/account/keys/add", url.Values{"key": {line}}, http.StatusOK)
+	alice.token(url.Values{"name": {"tok"}, "may": {"read"}})
+	other := r.browser()
+	other.signIn("alice@example.com", password, "")
+	var has struct{ Visits, Tokens []struct{ ID string } }
+	if _, body, _ := alice.get("/api/account"); json.Unmarshal([]byte(body), &has) != nil || len(has.Visits) != 2 || len(has.Tokens) != 1 || !strings.Contains(body, fingerprint) {
+		t.Fatalf("account: %s", body)
 	}
 	var live struct{ Sessions []admin.SessionInfo }
 	if _, body, _ := alice.get("/api/admin/sessions"); json.Unmarshal([]byte(body), &live) != nil || len(live.Sessions) != 1 {
@@ -172,18 +198,38 @@ func TestWebAPIDescription(t *testing.T) {
 		{"/api/hosts/{computer}/group", url.Values{"group": {"Lab"}}},
 		{"/api/hosts/{computer}/favourite", url.Values{"favourite": {"yes"}}},
 		{"/api/hosts/{computer}/share", url.Values{"email": {"bob@example.com"}, "right": {"watch"}, "for": {"day"}}},
+		{"/api/hosts/{computer}/code", url.Values{"role": {"watch"}}},
 		{"/api/hosts/{computer}/remove", url.Values{"name": {"Desk7"}}},
 		{"/api/admin/accounts/invite", url.Values{"email": {"dave@example.com"}}},
 		{"/api/admin/accounts/disable", url.Values{"email": {"bob@example.com"}}},
 		{"/api/admin/accounts/enable", url.Values{"email": {"bob@example.com"}}},
+		{"/api/admin/accounts/password", url.Values{"email": {"bob@example.com"}}},
+		{"/api/admin/accounts/factor", url.Values{"email": {"bob@example.com"}}},
 		{"/api/admin/blocks/remove", url.Values{"source": {"127.0.0.1/32"}}},
+		{"/api/account/devices/remove", nil}, // TestSecondFactorAtEveryDoor has one
+		{"/api/account/tokens/remove", url.Values{"id": {has.Tokens[0].ID}, "name": {"tok"}}},
+		{"/api/account/visits/end", url.Values{"id": {has.Visits[0].ID}}}, // the newest
+		{"/api/account/keys/remove", url.Values{"fingerprint": {fingerprint}}},
 	}
+	check(alice, "POST", "/api/hosts/add", url.Values{"name": {"a/b"}}, http.StatusBadRequest)
+	check(alice, "POST", "/api/hosts/add", nil, http.StatusOK)
+	delete(api.Paths, "/api/hosts/add")
+	check(alice, "POST", "/api/account/keys/add", url.Values{"key": {"x"}}, http.StatusBadRequest)
+	delete(api.Paths, "/api/account/keys/add")
+	check(alice, "GET", "/api/admin/audit?from=yesterday", nil, http.StatusBadRequest)
 	for _, c := range changes {
 		if !strings.HasSuffix(c.path, "group") && !strings.HasSuffix(c.path, "favourite") {
 			check(alice, "POST", c.path, nil, http.StatusBadRequest)
 		}
-		check(alice, "POST", c.path, c.form, http.StatusOK)
+		if c.form != nil {
+			check(alice, "POST", c.path, c.form, http.StatusOK)
+		}
 		delete(api.Paths, c.path)
+	}
+	for what, b := range map[string]*browser{"whose key was removed": alice, "who was signed out": other} {
+		if status, _, _ := b.get("/api/account"); status != http.StatusUnauthorized {
+			t.Errorf("%s is signed in: %d", what, status)
+		}
 	}
 	for path, ops := range api.Paths {
 		if _, changes := ops["post"]; changes {

@@ -452,7 +452,7 @@ func TestWebKeys(t *testing.T) {
 	one, two := r.browser(), r.browser()
 	one.signIn("alice@example.com", password, "")
 	two.signIn("alice@example.com", password, "")
-	if status, page, _ := one.post("/account/keys", url.Values{"key": {"-----BEGIN OPENSSH PRIVATE KEY-----"}}); status != http.StatusForbidden || !strings.Contains(page, "private key") {
+	if status, page, _ := one.post("/account/keys", url.Values{"key": {"-----BEGIN OPENSSH PRIVATE KEY-----"}}); status != http.StatusBadRequest || !strings.Contains(page, "private key") {
 		t.Errorf("a private key: %d\n%s", status, page)
 	}
 	fingerprint := ssh.FingerprintSHA256(key.PublicKey())

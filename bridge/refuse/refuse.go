@@ -91,6 +91,10 @@ var (
 	TooFast  = add(40065, "Too many changes", "that is more changes than the relay takes from one account at once", "wait some seconds")
 	NoPage   = add(40060, "Not found", "there is nothing at this address, or nothing for you", "go back to the list of your computers")
 
+	ByPerson  = add(40066, "Not by a token", "that is not done by a token: %s", "sign in with a browser, and do it there") // why
+	AuditRead = add(40067, "Too much at once", "others read the audit log at this moment", "try again in some seconds")
+	Watched   = add(40067, "Too much at once", "as many pages and programs as may are told what changes on the account's list", "end one first")
+
 	// The screen.
 	NoScreen    = add(40040, "No screen", "%s has no screen to show: %s", "at the computer: \"hostd doctor\"")                                              // computer, cause
 	NotOffered  = add(40041, "Security type", "the viewer does not support %s", "use TigerVNC, Remmina or gvncviewer, or a one-time code at the code port") // types

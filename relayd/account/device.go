@@ -21,10 +21,11 @@ const (
 // A Device is a browser in which an account is not asked for its second factor, as the account's page shows it. It never stands
 // for the password. Another password ends the trust, and so does another authenticator.
 type Device struct {
-	Name           string // by which it is removed
-	Agent          string // what the browser says of itself
-	Source         string // address of the sign-in
-	Begun, Expires time.Time
+	Name    string    `json:"name"`   // by which it is removed
+	Agent   string    `json:"agent"`  // what the browser says of itself
+	Source  string    `json:"source"` // address of the sign-in
+	Begun   time.Time `json:"begun"`
+	Expires time.Time `json:"expires"`
 }
 
 // Trust gives the secret by which a browser is known for TrustTime, in which a has just given the second factor.

@@ -43,10 +43,10 @@ func (h *Half) Email() string { return h.account.Email }
 
 // Factors are what an account has beside its password.
 type Factors struct {
-	Authenticator time.Time // since when it has one; zero: it has none
-	Recovery      int       // recovery codes that are left
-	Passkeys      []Passkey
-	Devices       []Device
+	Authenticator time.Time `json:"authenticator,omitzero"` // since when it has one; zero: it has none
+	Recovery      int       `json:"recovery"`               // recovery codes that are left
+	Passkeys      []Passkey `json:"passkeys,omitempty"`
+	Devices       []Device  `json:"devices,omitempty"`
 }
 
 // Since is since when one of them is asked for; zero: none is.

@@ -33,10 +33,10 @@ const (
 // A Passkey is one of an account, as its page shows it. The program that holds it has checked who uses it (user verification), so it
 // stands for both factors.
 type Passkey struct {
-	ID      string // base64url
-	Name    string
-	Created time.Time
-	Used    time.Time // zero: never
+	ID      string    `json:"id"` // base64url
+	Name    string    `json:"name"`
+	Created time.Time `json:"created"`
+	Used    time.Time `json:"used,omitzero"` // zero: never
 }
 
 // ceremonies are what browsers were asked to sign, by the challenge.

@@ -26,14 +26,14 @@ const (
 // A Token lets a program use the API in the name of an account. What ends the account's sessions, as another password does, ends
 // it, too.
 type Token struct {
-	ID      string // by which it is removed
-	Name    string
-	Full    bool // it may change things
-	Admin   bool // it may what administrators may, as long as the account is one
-	Created time.Time
-	Expires time.Time
-	Used    time.Time // to a minute; zero: never
-	Source  string    // address that used it last
+	ID      string    `json:"id"` // by which it is removed
+	Name    string    `json:"name"`
+	Full    bool      `json:"full"`  // it may change things
+	Admin   bool      `json:"admin"` // it may what administrators may, as long as the account is one
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires"`
+	Used    time.Time `json:"used,omitzero"`    // to a minute; zero: never
+	Source  string    `json:"source,omitempty"` // address that used it last
 	secret  [32]byte
 }
 

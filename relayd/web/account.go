@@ -22,27 +22,33 @@ const (
 
 // A mine is the page of one's account.
 type mine struct {
-	Account *account.Account
-	Visits  []visited
-	Keys    []account.Key
-	Factors account.Factors
-	Asks    []account.Ask
-	Tokens  []account.Token
-	Token   string        // made just now
-	Lately  []audit.Entry // sign-ins, the newest first
-	Proven  bool          // lately enough to change something
+	belongings
+	Token   string // made just now
+	Proven  bool   // lately enough to change something
 	Problem string
 	Changed bool // the password, just now
 	Welcome bool // the account was made just now
 }
 
+// belongings are what there is of an account.
+type belongings struct {
+	Account *account.Account `json:"account"`
+	Visits  []visited        `json:"visits,omitempty"`
+	Keys    []account.Key    `json:"keys,omitempty"`
+	Factors account.Factors  `json:"factors"`
+	Asks    []account.Ask    `json:"signins,omitempty"`
+	Tokens  []account.Token  `json:"tokens,omitempty"`
+	Lately  []audit.Entry    `json:"lately,omitempty"` // sign-ins, the newest first
+}
+
 // A visited is a visit as its account's page shows it.
 type visited struct {
-	ID          string
-	Browser     string // what it says of itself
-	From        string // address of the sign-in
-	Begun, Seen time.Time
-	This        bool
+	ID      string    `json:"id"`
+	Browser string    `json:"browser"` // what it says of itself
+	From    string    `json:"source"`  // address of the sign-in
+	Begun   time.Time `json:"begun"`
+	Seen    time.Time `json:"seen"`
+	This    bool      `json:"this"`
 }
 
 // account serves GET /account.
@@ -51,35 +57,50 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request, p *Person) {
 }
 
 func (s *Server) mine(w http.ResponseWriter, r *http.Request, status int, p *Person, m mine) {
-	m.Account, m.Visits, m.Proven, m.Asks = p.Account, s.visits.of(p), p.proven(), s.People.Asks(p.Account)
 	var err error
-	if m.Keys, err = s.People.Keys(r.Context(), p.Account.Email); err == nil {
-		m.Factors, err = s.People.Factors(r.Context(), p.Account)
-	}
-	if err == nil {
-		m.Tokens, err = s.People.Tokens(r.Context(), p.Account)
-	}
-	if err == nil {
-		m.Lately, err = s.Trail.Newest(r.Context(), audit.Filter{Kind: "signin.", Who: p.Account.Email}, maxLately, lately)
-	}
-	if err != nil {
+	if m.belongings, err = s.belongings(r.Context(), p); err != nil {
 		s.stored(w, p, err)
 		return
 	}
+	m.Proven = p.proven()
 	s.look.show(w, r, status, "account.html", m)
 }
 
-// endVisit serves POST /account/visits/end.
-func (s *Server) endVisit(w http.ResponseWriter, r *http.Request, p *Person) {
-	err := s.alter(r, p, audit.Event{Kind: "account.signout", Account: p.Account.Email}, func(context.Context) error {
-		s.visits.endNamed(p.Account.ID, r.PostFormValue("id"))
-		return nil
-	})
-	if err != nil {
-		s.mine(w, r, http.StatusServiceUnavailable, p, mine{Problem: err.Error()})
-		return
+func (s *Server) belongings(ctx context.Context, p *Person) (b belongings, err error) {
+	b.Account, b.Visits, b.Asks = p.Account, s.visits.of(p), s.People.Asks(p.Account)
+	if b.Keys, err = s.People.Keys(ctx, p.Account.Email); err == nil {
+		b.Factors, err = s.People.Factors(ctx, p.Account)
 	}
-	http.Redirect(w, r, "/account", http.StatusSeeOther)
+	if err == nil {
+		b.Tokens, err = s.People.Tokens(ctx, p.Account)
+	}
+	if err == nil {
+		b.Lately, err = s.Trail.Newest(ctx, audit.Filter{Kind: "signin.", Who: p.Account.Email}, maxLately, lately)
+	}
+	return b, err
+}
+
+// apiAccount serves GET /api/account.
+func (s *Server) apiAccount(_ http.ResponseWriter, r *http.Request, p *Person) (any, error) {
+	return s.belongings(r.Context(), p)
+}
+
+// settles serves a form of the account's page that do does, as a call of the API does it, too; it leads back to part of the page.
+func (s *Server) settles(part string, do func(r *http.Request, p *Person) error) func(w http.ResponseWriter, r *http.Request, p *Person) {
+	return func(w http.ResponseWriter, r *http.Request, p *Person) {
+		if err := do(r, p); err != nil {
+			s.mine(w, r, http.StatusBadRequest, p, mine{Problem: err.Error()})
+			return
+		}
+		http.Redirect(w, r, "/account"+part, http.StatusSeeOther)
+	}
+}
+
+// endVisit is the form that signs a browser out.
+func (s *Server) endVisit(r *http.Request, p *Person) error {
+	return s.alter(r, p, audit.Event{Kind: "account.signout", Account: p.Account.Email}, func(context.Context) error {
+		return s.visits.endNamed(p.Account.ID, r.PostFormValue("id"))
+	})
 }
 
 // password serves POST /account/password. The old one counts like one at the sign-in. Everything that is open in the account's
@@ -119,31 +140,40 @@ func (s *Server) again(w http.ResponseWriter, r *http.Request, p *Person, next s
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 
-// addKey serves POST /account/keys.
-func (s *Server) addKey(w http.ResponseWriter, r *http.Request, p *Person) {
+// addKey is the form that adds an SSH key. No token does: a key signs in by itself, and outlives the token.
+func (s *Server) addKey(r *http.Request, p *Person) error {
+	if p.Token != nil {
+		return refuse.ByPerson.Of("a key signs in by itself")
+	}
+	if !p.proven() {
+		return refuse.Unproven.Of()
+	}
 	line := []byte(r.PostFormValue("key"))
 	defer clear(line) // it may be a private key
 	key, _, err := account.ParseKey(line)
-	if err == nil {
-		e := audit.Event{Kind: "account.key.add", Account: p.Account.Email, Detail: ssh.FingerprintSHA256(key)}
-		err = s.alter(r, p, e, func(ctx context.Context) error {
-			_, err := s.People.AddKey(ctx, p.Account.Email, line)
-			return err
-		})
-	}
 	if err != nil {
-		s.mine(w, r, http.StatusForbidden, p, mine{Problem: err.Error()})
-		return
+		return err
 	}
-	http.Redirect(w, r, "/account", http.StatusSeeOther)
+	e := audit.Event{Kind: "account.key.add", Account: p.Account.Email, Detail: ssh.FingerprintSHA256(key)}
+	return s.alter(r, p, e, func(ctx context.Context) error {
+		_, err := s.People.AddKey(ctx, p.Account.Email, line)
+		return err
+	})
 }
 
-// removeKey serves POST /account/keys/remove. Like another password it ends whatever is open in the account's name.
-func (s *Server) removeKey(w http.ResponseWriter, r *http.Request, p *Person) {
+// removeKey is the form that removes one. Like another password it ends whatever is open in the account's name.
+func (s *Server) removeKey(r *http.Request, p *Person) error {
+	if !p.proven() {
+		return refuse.Unproven.Of()
+	}
 	fingerprint := refuse.Printable(r.PostFormValue("fingerprint"), 100)
 	e := audit.Event{Kind: "account.key.remove", Account: p.Account.Email, Detail: fingerprint}
-	err := s.alter(r, p, e, func(ctx context.Context) error { return s.People.RemoveKey(ctx, p.Account.Email, fingerprint) })
-	if err != nil {
+	return s.alter(r, p, e, func(ctx context.Context) error { return s.People.RemoveKey(ctx, p.Account.Email, fingerprint) })
+}
+
+// dropKey serves POST /account/keys/remove; the browser stays signed in.
+func (s *Server) dropKey(w http.ResponseWriter, r *http.Request, p *Person) {
+	if err := s.removeKey(r, p); err != nil {
 		s.mine(w, r, http.StatusBadRequest, p, mine{Problem: err.Error()})
 		return
 	}

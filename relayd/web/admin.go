@@ -87,7 +87,7 @@ func (s *Server) officePage(w http.ResponseWriter, r *http.Request, p *Person, s
 			break
 		}
 		if !s.reads.enter(0, auditReads) {
-			v.Problem, status = "others read the audit log at this moment; try again", http.StatusTooManyRequests
+			v.Problem, status = refuse.AuditRead.Text(), http.StatusTooManyRequests
 			break
 		}
 		v.Records, err = s.Trail.Newest(r.Context(), f, shownRecords, searched)
@@ -191,12 +191,10 @@ var errEnough = errors.New("as many records as one answer may have")
 func (s *Server) apiAudit(w http.ResponseWriter, r *http.Request, _ *Person) (any, error) {
 	f, err := askedOf(r).filter()
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return nil, nil
+		return nil, refuse.NotDone.Of(err)
 	}
 	if !s.reads.enter(0, auditReads) {
-		http.Error(w, "others read the audit log at this moment", http.StatusTooManyRequests)
-		return nil, nil
+		return nil, refuse.AuditRead.Of()
 	}
 	defer s.reads.leave(0)
 	write, flush, name := jsonLines(w), func() {}, "audit.jsonl"

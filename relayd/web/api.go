@@ -45,7 +45,7 @@ func (s *Server) api(do apiCall) http.HandlerFunc {
 		if err != nil {
 			s.apiRefuse(w, r, err)
 		} else if v != nil {
-			answer(w, http.StatusOK, v)
+			answer(w, v)
 		}
 	}
 }
@@ -72,6 +72,11 @@ func (s *Server) apiDecide(event func(r *http.Request) (audit.Event, func(ctx co
 		}
 		return done{}, err
 	})
+}
+
+// apiDo is the call that does what the form of a page does for a person.
+func (s *Server) apiDo(do func(r *http.Request, p *Person) error) http.HandlerFunc {
+	return s.api(func(_ http.ResponseWriter, r *http.Request, p *Person) (any, error) { return done{}, do(r, p) })
 }
 
 // caller is who sent a request of the API: by a token where there is one, whatever cookies come with it. Errors: refuse.SignIn,
@@ -114,20 +119,22 @@ func (s *Server) apiRefuse(w http.ResponseWriter, r *http.Request, err error) {
 	case refuse.SignIn.Code:
 		status = http.StatusUnauthorized
 		w.Header().Set("WWW-Authenticate", "Bearer")
-	case refuse.NotYours.Code, refuse.ReadOnly.Code, refuse.Unproven.Code:
+	case refuse.NotYours.Code, refuse.ReadOnly.Code, refuse.Unproven.Code, refuse.ByPerson.Code:
 		status = http.StatusForbidden
 	case refuse.NoComputer.Code, refuse.NoPage.Code:
 		status = http.StatusNotFound
-	case refuse.SlowDown.Code, refuse.Busy.Code, refuse.TooFast.Code:
+	case refuse.SlowDown.Code, refuse.Busy.Code, refuse.TooFast.Code, refuse.AuditRead.Code:
 		status = http.StatusTooManyRequests
 	case refuse.StorageOut.Code:
 		status = http.StatusServiceUnavailable
 	}
-	answer(w, status, no)
+	send(w, status, "application/problem+json", no) // RFC 9457
 }
 
-func answer(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
+func answer(w http.ResponseWriter, v any) { send(w, http.StatusOK, "application/json", v) }
+
+func send(w http.ResponseWriter, status int, kind string, v any) {
+	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v) // fails only when the client has gone
 }

@@ -157,18 +157,23 @@ func (s *Server) altered(w http.ResponseWriter, r *http.Request, p *Person, c *r
 	http.Redirect(w, r, "/computers/"+c.ID, http.StatusSeeOther)
 }
 
-// apiAsOne answers who may do something with a computer, for whom do does it; the page of the computer does the same.
-func (s *Server) apiAsOne(may func(*Person, *registry.Computer) bool, do func(r *http.Request, p *Person, c *registry.Computer) error) http.HandlerFunc {
+// apiOf answers who may do something with a computer.
+func (s *Server) apiOf(may func(*Person, *registry.Computer) bool, do func(r *http.Request, p *Person, c *registry.Computer) (any, error)) http.HandlerFunc {
 	return s.api(func(_ http.ResponseWriter, r *http.Request, p *Person) (any, error) {
 		c, err := s.find(r, p)
-		if err == nil && !may(p, c) {
-			err = refuse.NotYours.Of(c.Owner)
+		if err != nil {
+			return nil, err
 		}
-		if err == nil {
-			err = do(r, p, c)
+		if !may(p, c) {
+			return nil, refuse.NotYours.Of(c.Owner)
 		}
-		return done{}, err
+		return do(r, p, c)
 	})
+}
+
+// apiAsOne is the call that does what a form of the computer's page does.
+func (s *Server) apiAsOne(may func(*Person, *registry.Computer) bool, do func(r *http.Request, p *Person, c *registry.Computer) error) http.HandlerFunc {
+	return s.apiOf(may, func(r *http.Request, p *Person, c *registry.Computer) (any, error) { return done{}, do(r, p, c) })
 }
 
 // rename serves POST /computers/{computer}/rename.
@@ -293,33 +298,58 @@ func endOf(choice string) (time.Time, error) {
 
 // code serves POST /computers/{computer}/code: a one-time code for viewers without user names.
 func (s *Server) code(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	p, c, ok := s.asked(w, r)
+	p, c, ok := s.asOne(everyone, w, r)
 	if !ok {
 		return
 	}
-	v := view{Watch: r.PostFormValue("role") == "watch"}
-	role := tunnel.RoleControl
-	if v.Watch {
-		role = tunnel.RoleWatch
-	}
-	e := audit.Event{Kind: "code.make", Account: p.Account.Email, Computer: c.Owner + "/" + c.Name, ComputerID: c.ID, Role: role.String()}
-	err := s.alter(r, p, e, func(context.Context) (err error) {
-		v.Code, v.Until, err = s.Computers.Codes().Make(p.Account, c, role)
-		return err
-	})
+	g, err := s.makeCode(r, p, c)
 	if err != nil {
 		s.altered(w, r, p, c, err)
 		return
 	}
-	s.view(w, r, http.StatusOK, p, c, v)
+	s.view(w, r, http.StatusOK, p, c, view{Code: g.Code, Watch: g.Role == tunnel.RoleWatch.String(), Until: g.Expires})
+}
+
+// A viewerCode is a one-time code as the API answers it.
+type viewerCode struct {
+	Code    string    `json:"code"` // secret
+	Role    string    `json:"role"`
+	At      string    `json:"at,omitempty"` // host:port of the door that takes it
+	Expires time.Time `json:"expires"`
+}
+
+// makeCode makes a code for the role that the form has.
+func (s *Server) makeCode(r *http.Request, p *Person, c *registry.Computer) (viewerCode, error) {
+	role, ok := roles[r.PostFormValue("role")]
+	if !ok || role == tunnel.RoleTake {
+		return viewerCode{}, errors.New("a code is for the role control or watch")
+	}
+	v := viewerCode{Role: role.String(), At: s.Ways.Code}
+	e := audit.Event{Kind: "code.make", Account: p.Account.Email, Computer: c.Owner + "/" + c.Name, ComputerID: c.ID, Role: v.Role}
+	return v, s.alter(r, p, e, func(context.Context) (err error) {
+		v.Code, v.Expires, err = s.Computers.Codes().Make(p.Account, c, role)
+		return err
+	})
+}
+
+// apiCode serves POST /api/hosts/{computer}/code.
+func (s *Server) apiCode(r *http.Request, p *Person, c *registry.Computer) (any, error) {
+	return s.makeCode(r, p, c)
+}
+
+// apiShares serves GET /api/hosts/{computer}/shares.
+func (s *Server) apiShares(r *http.Request, _ *Person, c *registry.Computer) (any, error) {
+	all, err := s.Computers.Shares(r.Context(), c.ID)
+	return struct {
+		Shares []registry.Share `json:"shares"`
+	}{append([]registry.Share{}, all...)}, err
 }
 
 // An invitation is the page that adds a computer.
 type invitation struct {
 	Account       *account.Account
 	Name, Problem string
-	Line          string // to run on the computer; empty: not asked for yet
+	Token, Line   string // the line is to be run on the computer; empty: not asked for yet
 	Until         time.Time
 }
 
@@ -328,18 +358,34 @@ func (s *Server) askName(w http.ResponseWriter, r *http.Request, p *Person) {
 	s.look.show(w, r, http.StatusOK, "add.html", invitation{Account: p.Account})
 }
 
-// invite serves POST /computers/add.
-func (s *Server) invite(w http.ResponseWriter, r *http.Request, p *Person) {
-	v := invitation{Account: p.Account, Name: strings.TrimSpace(r.PostFormValue("name"))}
+// addComputer makes the token by which a computer enrols itself under the name that the form has, or under its own.
+func (s *Server) addComputer(r *http.Request, p *Person) (v invitation, err error) {
+	v = invitation{Account: p.Account, Name: strings.TrimSpace(r.PostFormValue("name"))}
 	e := audit.Event{Kind: "host.invite", Account: p.Account.Email, Computer: refuse.Printable(v.Name, registry.MaxName)}
-	err := s.alter(r, p, e, func(ctx context.Context) error {
+	err = s.alter(r, p, e, func(ctx context.Context) error {
 		id, secret, until, err := s.Computers.Invite(ctx, p.Account.Email, v.Name)
 		if err == nil {
-			t := tunnel.Token{Relay: s.Ways.SSH, Fingerprint: s.Ways.HostKey, ID: id, Secret: secret}
-			v.Line, v.Until = "sudo hostd enroll "+t.String(), until
+			v.Token = tunnel.Token{Relay: s.Ways.SSH, Fingerprint: s.Ways.HostKey, ID: id, Secret: secret}.String()
+			v.Line, v.Until = "sudo hostd enroll "+v.Token, until
 		}
 		return err
 	})
+	return v, err
+}
+
+// apiAdd serves POST /api/hosts/add.
+func (s *Server) apiAdd(_ http.ResponseWriter, r *http.Request, p *Person) (any, error) {
+	v, err := s.addComputer(r, p)
+	return struct {
+		Token   string    `json:"token"`
+		Line    string    `json:"line"`
+		Expires time.Time `json:"expires"`
+	}{v.Token, v.Line, v.Until}, err
+}
+
+// invite serves POST /computers/add.
+func (s *Server) invite(w http.ResponseWriter, r *http.Request, p *Person) {
+	v, err := s.addComputer(r, p)
 	status := http.StatusOK
 	if err != nil {
 		v.Problem, status = err.Error(), http.StatusBadRequest

@@ -100,7 +100,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, p *Person) {
 // dropHint serves POST /account/hint: the list shows it no more. With a computer it goes on to where that is explained.
 func (s *Server) dropHint(w http.ResponseWriter, r *http.Request, p *Person) {
 	if !s.paces.pass(p.Account.ID) {
-		http.Error(w, "too many changes at once", http.StatusTooManyRequests)
+		s.look.refuse(w, r, http.StatusTooManyRequests, refuse.TooFast.Of())
 		return
 	}
 	if err := s.People.DropHint(r.Context(), p.Account); err != nil {
@@ -163,8 +163,7 @@ func (s *Server) apiConnectability(_ http.ResponseWriter, r *http.Request, p *Pe
 // events.
 func (s *Server) apiEvents(w http.ResponseWriter, r *http.Request, p *Person) (any, error) {
 	if !s.watches.enter(p.Account.ID, maxWatches) {
-		http.Error(w, "too many pages at once", http.StatusTooManyRequests)
-		return nil, nil
+		return nil, refuse.Watched.Of()
 	}
 	defer s.watches.leave(p.Account.ID)
 	ctx, cancel := context.WithTimeout(r.Context(), watchTime)

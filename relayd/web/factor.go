@@ -196,16 +196,11 @@ func (s *Server) trust(w http.ResponseWriter, r *http.Request, a *account.Accoun
 	}
 }
 
-// distrust serves POST /account/devices/remove.
-func (s *Server) distrust(w http.ResponseWriter, r *http.Request, p *Person) {
-	err := s.alter(r, p, audit.Event{Kind: "account.device.remove", Account: p.Account.Email}, func(ctx context.Context) error {
+// distrust is the form that ends the trust in a browser.
+func (s *Server) distrust(r *http.Request, p *Person) error {
+	return s.alter(r, p, audit.Event{Kind: "account.device.remove", Account: p.Account.Email}, func(ctx context.Context) error {
 		return s.People.Distrust(ctx, p.Account, r.PostFormValue("name"))
 	})
-	if err != nil {
-		s.mine(w, r, http.StatusBadRequest, p, mine{Problem: err.Error()})
-		return
-	}
-	http.Redirect(w, r, "/account", http.StatusSeeOther)
 }
 
 // quiet is the white border of a QR code, in its squares: ISO/IEC 18004.

@@ -16,7 +16,7 @@ func (s *Server) newPasskey(w http.ResponseWriter, r *http.Request, p *Person) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	answer(w, http.StatusOK, options)
+	answer(w, options)
 }
 
 // addPasskey serves POST /account/passkeys.
@@ -57,7 +57,7 @@ func (s *Server) askPasskey(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	answer(w, http.StatusOK, options)
+	answer(w, options)
 }
 
 // passkey serves POST /signin/passkey: in place of the password and the second factor, or of the latter only.

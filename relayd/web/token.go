@@ -44,13 +44,8 @@ func scope(t account.Token) string {
 	return text
 }
 
-// removeToken serves POST /account/tokens/remove.
-func (s *Server) removeToken(w http.ResponseWriter, r *http.Request, p *Person) {
+// removeToken is the form that removes a token.
+func (s *Server) removeToken(r *http.Request, p *Person) error {
 	e := audit.Event{Kind: "account.token.remove", Account: p.Account.Email, Detail: refuse.Printable(r.PostFormValue("name"), account.MaxTokenName)}
-	err := s.alter(r, p, e, func(ctx context.Context) error { return s.People.RemoveToken(ctx, p.Account, r.PostFormValue("id")) })
-	if err != nil {
-		s.mine(w, r, http.StatusBadRequest, p, mine{Problem: err.Error()})
-		return
-	}
-	http.Redirect(w, r, "/account#tokens", http.StatusSeeOther)
+	return s.alter(r, p, e, func(ctx context.Context) error { return s.People.RemoveToken(ctx, p.Account, r.PostFormValue("id")) })
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -279,15 +280,17 @@ func (s *visits) seenSince(account int64, t time.Time) bool {
 }
 
 // endNamed ends a visit of an account, by its id.
-func (s *visits) endNamed(account int64, id string) {
+func (s *visits) endNamed(account int64, id string) error {
 	defer s.forget()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, v := range s.live {
 		if v.Account.ID == account && v.id == id {
 			s.drop(v, refuse.SignedOut.Of("from another browser"))
+			return nil
 		}
 	}
+	return errors.New("nobody is signed in there any more")
 }
 
 // endOne signs out who sent a request.

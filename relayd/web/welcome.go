@@ -111,16 +111,13 @@ func (s *Server) askInvited(w http.ResponseWriter, r *http.Request, p *Person) {
 	s.look.show(w, r, http.StatusOK, "invite.html", given{Account: p.Account})
 }
 
-// invitePerson serves POST /admin/invite.
-func (s *Server) invitePerson(w http.ResponseWriter, r *http.Request, p *Person) {
-	v, err := s.invited(r, p)
-	s.showGiven(w, r, p, v, err)
-}
-
-// invited makes the invitation that the form asks for.
-func (s *Server) invited(r *http.Request, p *Person) (given, error) {
+// invitePerson makes the invitation that the form asks for.
+func (s *Server) invitePerson(r *http.Request, p *Person) (given, error) {
 	v := given{Email: r.PostFormValue("email")}
 	admin := r.PostFormValue("admin") != ""
+	if admin && p.Token != nil {
+		return v, refuse.ByPerson.Of("it makes an administrator")
+	}
 	e := audit.Event{Kind: "account.invite", Account: refuse.Printable(v.Email, account.MaxEmail)}
 	if admin {
 		e.Detail = "administrator"
@@ -132,42 +129,63 @@ func (s *Server) invited(r *http.Request, p *Person) (given, error) {
 	return v, err
 }
 
-// apiInvite serves POST /api/admin/accounts/invite.
-func (s *Server) apiInvite(_ http.ResponseWriter, r *http.Request, p *Person) (any, error) {
-	v, err := s.invited(r, p)
-	return struct {
-		Email   string    `json:"email"`
-		Code    string    `json:"code"`
-		At      string    `json:"at"`
-		Expires time.Time `json:"expires"`
-	}{v.Email, v.Code, welcomeAt(r), v.Until}, err
+// apiGive is the call that gives a code for a person.
+func (s *Server) apiGive(give func(r *http.Request, p *Person) (given, error)) http.HandlerFunc {
+	return s.apiAdmin(func(_ http.ResponseWriter, r *http.Request, p *Person) (any, error) {
+		v, err := give(r, p)
+		return struct {
+			Email   string    `json:"email"`
+			Code    string    `json:"code"`
+			At      string    `json:"at"`
+			Expires time.Time `json:"expires"`
+		}{v.Email, v.Code, welcomeAt(r), v.Until}, err
+	})
 }
 
 // welcomeAt is where a person types such a code.
 func welcomeAt(r *http.Request) string { return "https://" + r.Host + "/welcome" }
 
-// resetPassword serves POST /admin/accounts/password: a code by which a person sets another one.
-func (s *Server) resetPassword(w http.ResponseWriter, r *http.Request, p *Person) {
+// resetPassword makes a code by which the person whom the form names sets another password.
+func (s *Server) resetPassword(r *http.Request, p *Person) (given, error) {
 	v := given{Email: r.PostFormValue("email"), Reset: true}
-	s.give(w, r, p, v, audit.Event{Kind: "account.reset", Account: refuse.Printable(v.Email, account.MaxEmail)}, func(ctx context.Context, v *given) (err error) {
+	err := s.reset(r, p, "account.reset", v.Email, func(ctx context.Context) (err error) {
 		v.Code, v.Until, err = s.People.ResetCode(ctx, v.Email)
 		return err
 	})
+	return v, err
 }
 
-// resetFactor serves POST /admin/accounts/factor.
-func (s *Server) resetFactor(w http.ResponseWriter, r *http.Request, p *Person) {
+// resetFactor takes the second factor from the person whom the form names.
+func (s *Server) resetFactor(r *http.Request, p *Person) (given, error) {
 	v := given{Email: r.PostFormValue("email")}
-	s.give(w, r, p, v, audit.Event{Kind: "account.factor.reset", Account: refuse.Printable(v.Email, account.MaxEmail)}, func(ctx context.Context, v *given) error {
-		v.Done = "The second factor of " + v.Email + " is gone: the password alone signs in. Whatever was open in that name has ended."
-		return s.People.ResetFactors(ctx, v.Email)
-	})
+	v.Done = "The second factor of " + v.Email + " is gone: the password alone signs in. Whatever was open in that name has ended."
+	return v, s.reset(r, p, "account.factor.reset", v.Email, func(ctx context.Context) error { return s.People.ResetFactors(ctx, v.Email) })
 }
 
-// give does what an administrator asks for, on record, and shows what came of it.
-func (s *Server) give(w http.ResponseWriter, r *http.Request, p *Person, v given, e audit.Event, do func(ctx context.Context, v *given) error) {
-	err := s.alter(r, p, e, func(ctx context.Context) error { return do(ctx, &v) })
-	s.showGiven(w, r, p, v, err)
+// apiResetFactor serves POST /api/admin/accounts/factor.
+func (s *Server) apiResetFactor(_ http.ResponseWriter, r *http.Request, p *Person) (any, error) {
+	_, err := s.resetFactor(r, p)
+	return done{}, err
+}
+
+// reset changes, on record, how another person signs in. No token does that to an administrator, whose rights outlast its own.
+func (s *Server) reset(r *http.Request, p *Person, kind, email string, do func(ctx context.Context) error) error {
+	if p.Token != nil {
+		if a, err := s.People.ByEmail(r.Context(), email); err != nil {
+			return err
+		} else if a.Admin {
+			return refuse.ByPerson.Of(a.Email + " is an administrator")
+		}
+	}
+	return s.alter(r, p, audit.Event{Kind: kind, Account: refuse.Printable(email, account.MaxEmail)}, do)
+}
+
+// give serves a form by which an administrator gets a code for a person, or changes how they sign in.
+func (s *Server) give(do func(r *http.Request, p *Person) (given, error)) http.HandlerFunc {
+	return s.forAdmin(func(w http.ResponseWriter, r *http.Request, p *Person) {
+		v, err := do(r, p)
+		s.showGiven(w, r, p, v, err)
+	})
 }
 
 func (s *Server) showGiven(w http.ResponseWriter, r *http.Request, p *Person, v given, err error) {

@@ -3,7 +3,8 @@ package desktop
 import (
 	"bytes"
 	"image"
-	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/helmline/helmline/bridge/form"
 	"github.com/helmline/helmline/bridge/frame"
@@ -31,8 +32,8 @@ func (o *overlay) draw(painter *form.Painter, page *form.Page, size image.Point,
 	same := o.page != nil && page != nil && size == o.size
 	o.page, o.size = page, size
 	if page == nil {
-		leave(o.image, o.spare)
-		o.image, o.spare = frame.Image{}, frame.Image{}
+		o.close()
+		o.size = size
 		return
 	}
 	box := painter.Bounds(page, size)
@@ -54,23 +55,28 @@ func (o *overlay) draw(painter *form.Painter, page *form.Page, size image.Point,
 	changed.Add(box)
 }
 
-// canvases are the pixels (*[]byte) of pages that are gone: much memory that a viewer seldom needs, and the next one who logs in does.
-var canvases sync.Pool
-
-// canvas is an image to draw a page into; it holds whatever was drawn there before.
-func canvas(box image.Rectangle) frame.Image {
-	n := box.Dx() * box.Dy() * frame.BytesPerPixel
-	if p, _ := canvases.Get().(*[]byte); p != nil && cap(*p) >= n {
-		return frame.Image{Pix: (*p)[:n], Stride: box.Dx() * frame.BytesPerPixel, Rect: box}
-	}
-	return frame.New(box)
+// close gives the overlay's memory back.
+func (o *overlay) close() {
+	leave(o.image, o.spare)
+	*o = overlay{}
 }
 
-// leave gives the pixels of images back that are used no more.
+// canvas is an image to draw a page into, until leave. Its memory is not Go's: that would keep a megabyte of each one who logs in until
+// much else is garbage, and this is the system's again at once.
+func canvas(box image.Rectangle) frame.Image {
+	m := frame.Image{Stride: box.Dx() * frame.BytesPerPixel, Rect: box}
+	var err error
+	if m.Pix, err = unix.Mmap(-1, 0, m.Stride*box.Dy(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE); err != nil {
+		return frame.New(box)
+	}
+	return m
+}
+
+// leave gives the pixels of canvases back.
 func leave(images ...frame.Image) {
 	for _, m := range images {
 		if m.Pix != nil {
-			canvases.Put(&m.Pix)
+			_ = unix.Munmap(m.Pix) // fails for what is Go's
 		}
 	}
 }

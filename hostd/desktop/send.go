@@ -124,6 +124,11 @@ func (v *viewer) sendLoop(ctx context.Context) error {
 	later := time.NewTimer(time.Hour)
 	defer later.Stop()
 	v.send.arrow = arrow()
+	defer func() {
+		for i := range v.send.overlays {
+			v.send.overlays[i].close()
+		}
+	}()
 	for {
 		select {
 		case <-ctx.Done():

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"html"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -18,6 +19,8 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/helmline/helmline/bridge/refuse"
+	"github.com/helmline/helmline/bridge/rfb"
+	"github.com/helmline/helmline/bridge/rfb/rfbtest"
 	"github.com/helmline/helmline/relayd/account"
 )
 
@@ -167,6 +170,21 @@ func TestSecondFactorAtEveryDoor(t *testing.T) {
 	}
 
 	told := alice.events()
+	leaves, err := net.Dial("tcp", r.ports["rfb"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	go rfbtest.Handshake(leaves, rfbtest.Config{
+		Security: uint8(rfb.SecVeNCrypt), User: "alice@example.com/desk7", Password: password, Roots: r.roots, ServerName: "localhost",
+	})
+	for len(within(t, told, "question on the page").Signins) == 0 {
+	}
+	leaves.Close()
+	for asked := time.Now(); len(within(t, told, "end of the question").Signins) > 0; {
+		if time.Since(asked) > 20*time.Second {
+			t.Fatal("a viewer that has left is asked for still")
+		}
+	}
 	for answer, want := range map[string]string{"refuse": refuse.NotApproved.Text(), "approve": "in"} {
 		came := make(chan string, 1)
 		go func() {

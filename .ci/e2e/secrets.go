@@ -30,21 +30,21 @@ func hide(secret string) []byte {
 }
 
 // remminaProfile writes Remmina's settings and a profile for the computer, and gives the profile's path.
-func (w *World) remminaProfile(quality int) (string, error) {
+func (w *World) remminaProfile(account, password string, quality int) (string, error) {
 	key := []byte("0123456789abcdefghijklmnopqrstuv") // 24 bytes key, 8 bytes vector
 	block, err := des.NewTripleDESCipher(key[:24])
 	if err != nil {
 		return "", err
 	}
-	password := append([]byte(w.Password), make([]byte, 8-len(w.Password)%8)...)
-	cipher.NewCBCEncrypter(block, key[24:]).CryptBlocks(password, password)
+	secret := append([]byte(password), make([]byte, 8-len(password)%8)...)
+	cipher.NewCBCEncrypter(block, key[24:]).CryptBlocks(secret, secret)
 
 	profile := filepath.Join(w.Viewer.Home, "desk.remmina")
 	files := map[string]string{
 		filepath.Join(w.Viewer.Home, ".config", "remmina", "remmina.pref"): fmt.Sprintf(
 			"[remmina_pref]\nsecret=%s\ndisable_news=1\ndisable_stats=1\n", base64.StdEncoding.EncodeToString(key)),
 		profile: strings.Join([]string{"[remmina]", "name=" + Computer, "protocol=VNC", "server=" + RelayName + ":" + PortRFB,
-			"username=" + Account + "/" + Computer, "password=" + base64.StdEncoding.EncodeToString(password), "cacert=" + w.CA,
+			"username=" + account + "/" + Computer, "password=" + base64.StdEncoding.EncodeToString(secret), "cacert=" + w.CA,
 			"quality=" + strconv.Itoa(quality), "colordepth=32", "viewmode=1", "scale=0", "window_width=1300", "window_height=1000", "disableserverbell=1"}, "\n") + "\n",
 	}
 	for path, text := range files {

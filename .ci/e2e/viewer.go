@@ -103,7 +103,13 @@ func (w *World) GVncViewer() *Viewer {
 // quality is 0 (poor), 1, 2 or 9 (best).
 func (w *World) Remmina(quality int) *Viewer {
 	w.T.Helper()
-	profile, err := w.remminaProfile(quality)
+	return w.RemminaAs(Account, w.Password, quality)
+}
+
+// RemminaAs is Remmina for any account.
+func (w *World) RemminaAs(account, password string, quality int) *Viewer {
+	w.T.Helper()
+	profile, err := w.remminaProfile(account, password, quality)
 	w.Check(err)
 	return w.start("remmina", "viewer", "^"+Computer+"$", nil, "dbus-run-session", "--", "remmina", "-c", profile)
 }

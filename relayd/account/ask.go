@@ -77,18 +77,16 @@ func (s *Service) answer(account int64, k *ask, no *refuse.Refusal) {
 }
 
 // ask has a sign-in wait until it is approved on a page of the account. What is refused there, or forgotten, counts like a wrong
-// code. Errors: refuse.NeedsFactor, NotApproved, SignIn when the account has changed meanwhile, StorageOut, or ctx's.
+// code, also when the viewer does not wait for it: ctx ends. Errors: refuse.NeedsFactor, NotApproved, SignIn when the account has changed
+// meanwhile, StorageOut.
 func (s *Service) ask(ctx context.Context, h *Half, src netip.Addr, door string) error {
 	a, needs := h.account, refuse.NeedsFactor.Of(h.account.Email)
 	k := s.enlist(a.ID, Ask{rand.Text()[:16], door, address(src), time.Now().Add(askTime)}, needs)
 	if k == nil {
 		return needs
 	}
-	no, err := s.await(ctx, a.ID, k, needs)
-	switch {
-	case err != nil:
-		return err
-	case no == nil:
+	no := s.await(ctx, a.ID, k, needs)
+	if no == nil {
 		return s.Holds(ctx, a)
 	}
 	if err := s.lose(ctx, a.Email, src); err != nil {
@@ -98,22 +96,21 @@ func (s *Service) ask(ctx context.Context, h *Half, src netip.Addr, door string)
 }
 
 // await gives the answer, which without one in time is needs.
-func (s *Service) await(ctx context.Context, account int64, k *ask, needs *refuse.Refusal) (no *refuse.Refusal, err error) {
+func (s *Service) await(ctx context.Context, account int64, k *ask, needs *refuse.Refusal) *refuse.Refusal {
 	late := time.NewTimer(askTime)
 	defer late.Stop()
 	select {
-	case no = <-k.answer:
-		return no, nil
+	case no := <-k.answer:
+		return no
 	case <-late.C:
 	case <-ctx.Done():
-		err = ctx.Err()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if slices.Contains(s.asks[account], k) {
 		s.answer(account, k, needs)
 	}
-	return <-k.answer, err
+	return <-k.answer
 }
 
 // enlist gives nil when nobody is there to answer, or too many wait. The newest of an address is the one that counts.

@@ -102,6 +102,33 @@ func (t *typed) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// errEager is of a viewer that does not wait for the answer.
+var errEager = errors.New("the viewer goes on before it is let in")
+
+// answer has do find out whether a viewer is let in, which may take as long as a person needs to approve it. When the viewer leaves
+// meanwhile, do's context ends.
+func (g *guest) answer(ctx context.Context, c net.Conn, do func(ctx context.Context)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	here := make(chan error)
+	go func() {
+		n, err := c.Read(make([]byte, 1)) // as long as the viewer waits, until the deadline below
+		if n > 0 {
+			err = errEager
+		}
+		cancel()
+		here <- err
+	}()
+	do(ctx)
+	if err := g.conn.SetReadDeadline(time.Unix(1, 0)); err != nil { // long ago
+		g.conn.Close()
+	}
+	if err := <-here; !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return g.conn.SetReadDeadline(time.Time{})
+}
+
 // enter opens the session, lets the viewer in and joins the two. What is refused is told on c.
 func (g *guest) enter(ctx context.Context, desks Desks, c net.Conn, req broker.Request) error {
 	req.Viewer, req.Minor, req.Purpose = g.from, g.minor, tunnel.RFBInit
@@ -217,9 +244,16 @@ func (d *RFB) serve(ctx context.Context, g *guest) error {
 		return err
 	}
 	name := ParseName(user)
-	acct, err := d.signIn(ctx, name.Account, password, g.from.Addr())
+	var acct *account.Account
+	var no error
+	err = g.answer(ctx, c, func(ctx context.Context) {
+		acct, no = d.signIn(ctx, name.Account, password, g.from.Addr())
+	})
 	if err != nil {
-		return g.refuse(c, err, "")
+		return err
+	}
+	if no != nil {
+		return g.refuse(c, no, "")
 	}
 	return g.enter(ctx, d.Desks, c, broker.Request{
 		Account: acct, Computer: name.Computer, Role: name.Role, Door: DoorRFB,

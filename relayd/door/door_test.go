@@ -34,8 +34,11 @@ type nobody struct {
 	refusal                 error // of a guess, before the code is looked at
 }
 
-func (n *nobody) SignIn(context.Context, string, []byte, netip.Addr, string) (*account.Account, error) {
+func (n *nobody) SignIn(ctx context.Context, _ string, password []byte, _ netip.Addr, _ string) (*account.Account, error) {
 	n.signIns++
+	if string(password) == "ask" {
+		<-ctx.Done()
+	}
 	return nil, refuse.SignIn.Of()
 }
 
@@ -241,6 +244,8 @@ func TestBrokenLoginsAtTheRFBDoor(t *testing.T) {
 		{"empty name", send(plain(" ", "secret")), signIn, 3 * time.Second, 0, signIn},
 		{"name that is not UTF-8", send(plain("\xff\xfe\x00", "secret")), signIn, 3 * time.Second, 1, signIn},
 		{"leaves", func(c *tls.Conn) { c.Close() }, "EOF", 0, 0, ""},
+		{"leaves while it waits", func(c *tls.Conn) { c.Write([]byte(plain("alice", "ask"))); time.Sleep(time.Second); c.Close() }, "EOF", time.Second, 1, ""},
+		{"goes on while it waits", func(c *tls.Conn) { c.Write([]byte(plain("alice", "ask"))); send("\x01")(c) }, "goes on before it is let in", 0, 1, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

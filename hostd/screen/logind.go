@@ -25,6 +25,7 @@ const (
 type session struct {
 	id, user, class, kind, display, state string
 	uid                                   int
+	vt                                    int // virtual terminal that it was begun on; 0: none
 	active                                bool
 }
 
@@ -124,8 +125,8 @@ func (l *logind) active(ctx context.Context, seat string) (s session, known bool
 	return session{id: active.ID}, false
 }
 
-// onDisplay is the session that has a display: one that is active before others, a user's before a log-on screen.
-func (l *logind) onDisplay(ctx context.Context, number int) (best session, ok bool) {
+// onDisplay is the session that has an X server's display: one that is active before others, a user's before a log-on screen.
+func (l *logind) onDisplay(ctx context.Context, x xserverProcess) (best session, ok bool) {
 	if l.conn == nil {
 		return session{}, false
 	}
@@ -155,7 +156,7 @@ func (l *logind) onDisplay(ctx context.Context, number int) (best session, ok bo
 			continue
 		}
 		n, err := displayNumber(s.display)
-		if err == nil && n == number && (!ok || rank(s) > rank(best)) {
+		if err == nil && n == x.number && x.serves(s) && (!ok || rank(s) > rank(best)) {
 			best, ok = s, true
 		}
 	}
@@ -177,6 +178,8 @@ func (l *logind) session(ctx context.Context, id string, path dbus.ObjectPath) (
 		}
 	}
 	s.active, _ = props["Active"].Value().(bool)
+	vt, _ := props["VTNr"].Value().(uint32)
+	s.vt = int(vt)
 	var user struct {
 		UID  uint32
 		Path dbus.ObjectPath

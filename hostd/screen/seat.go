@@ -195,7 +195,7 @@ func (s *seat) look(ctx context.Context) SeatState {
 		if !ok {
 			return SeatState{}
 		}
-		if session, ok := s.logind.onDisplay(ctx, s.number); ok {
+		if session, ok := s.logind.onDisplay(ctx, x); ok {
 			return x.state(session)
 		}
 		return x.judge()
@@ -214,7 +214,7 @@ func (s *seat) look(ctx context.Context) SeatState {
 		}
 	}
 	x, ok := servers[number]
-	if !ok {
+	if !ok || !x.serves(session) {
 		return SeatState{}
 	}
 	return x.state(session)

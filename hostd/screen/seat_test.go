@@ -54,6 +54,7 @@ type fakeLogind struct {
 	conn *dbus.Conn
 	seat *prop.Properties
 
+	vt       uint32 // of the sessions that are made known
 	mu       sync.Mutex
 	sessions map[string]map[string]any
 }
@@ -124,7 +125,7 @@ func (l *fakeLogind) session(id string, uid int, class, kind, display string, ac
 	l.t.Helper()
 	p := map[string]any{
 		"Class": class, "Type": kind, "Display": display, "State": "active", "Active": active,
-		"Name": userName(uid), "User": sessionUser{uint32(uid), "/org/freedesktop/login1/user/_0"},
+		"VTNr": l.vt, "Name": userName(uid), "User": sessionUser{uint32(uid), "/org/freedesktop/login1/user/_0"},
 	}
 	props := map[string]*prop.Prop{}
 	for k, v := range p {
@@ -246,6 +247,56 @@ func TestSeatByLogind(t *testing.T) {
 		becomes(t, newTestSeat(t, x.name), SeatUser, bob, x.name)
 		l.remove("9")
 	})
+}
+
+// Whoever says of their session that it has the display of another, on whose terminal it is not, is not believed.
+func TestSeatOfAnothersDisplay(t *testing.T) {
+	if !root() {
+		return
+	}
+	address, _ := startBus(t)
+	l := startLogind(t, address)
+	server := exec.Command("sh", "-c", "read line", ":64998", "-seat", "seat0", "vt7") // an X server as root sees it
+	stdin, err := server.StdinPipe()
+	if err == nil {
+		err = server.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Wait()
+	defer stdin.Close()
+	x := xserverProcess{number: 64998, pid: process(server.Process.Pid), root: true}
+	known := newLogind(slog.New(slog.DiscardHandler))
+	if !known.connect(t.Context()) {
+		t.Fatal("no bus")
+	}
+	defer known.close()
+	const carol, mallory = 4001, 4002
+	for _, c := range []struct {
+		name string
+		vt   uint32
+		uid  int
+		ok   bool
+	}{
+		{"on another terminal", 2, mallory, false},
+		{"on none, as by ssh", 0, mallory, false},
+		{"on its terminal", 7, carol, true},
+	} {
+		l.vt = c.vt
+		l.session("5", c.uid, "user", "x11", x.display(), true)
+		l.switchTo("5")
+		if s, ok := known.onDisplay(t.Context(), x); ok != c.ok || ok && s.uid != c.uid {
+			t.Errorf("%s: %+v, %v", c.name, s, ok)
+		}
+		if s, ok := known.active(t.Context(), "seat0"); !ok || x.serves(s) != c.ok {
+			t.Errorf("%s: the active session, %+v, %v", c.name, s, ok)
+		}
+	}
+	x.root = false // its cookie is not root's to give
+	if s, ok := known.active(t.Context(), "seat0"); !ok || !x.serves(session{uid: s.uid}) {
+		t.Errorf("a server without root's rights: %+v, %v", s, ok)
+	}
 }
 
 // A session that has not told logind its display is found by its programs.

@@ -101,6 +101,29 @@ func askServer(number int) (xserverProcess, error) {
 	return x, nil
 }
 
+// serves says whether an X server can be that of a session. Which display a session has, and that it is one of X at all, its own user
+// can tell logind, and so be shown what another has left on another virtual terminal, whose cookie root would hand over. On which terminal
+// a session was begun nobody can.
+func (x xserverProcess) serves(s session) bool {
+	vt := x.vt()
+	return vt == 0 || vt == s.vt
+}
+
+// vt is the virtual terminal of an X server with root's rights, as it was told by whoever started it; 0: none.
+func (x xserverProcess) vt() int {
+	if !x.root {
+		return 0
+	}
+	for _, a := range x.pid.args() {
+		if number, found := strings.CutPrefix(a, "vt"); found {
+			if n, err := strconv.Atoi(number); err == nil {
+				return n
+			}
+		}
+	}
+	return 0
+}
+
 // state is that of a session which logind knows.
 func (x xserverProcess) state(session session) SeatState {
 	st := SeatState{Kind: SeatUser, UID: session.uid, User: session.user, Session: session.id, Display: x.display()}

@@ -75,6 +75,8 @@ func (s *server) hear(ctx context.Context, t ipc.Type, p []byte) error {
 		return err
 	case ipc.TypeAsk:
 		return hear(p, func(m ipc.Ask) { s.tell(m.Session, false, func(n *news) { n.asks = &m }) })
+	case ipc.TypeEnded:
+		return hear(p, func(m ipc.Ended) { s.tell(m.Session, false, func(n *news) { n.outcome = m.Outcome }) })
 	case ipc.TypeEnd:
 		return hear(p, func(m ipc.End) {
 			if m.Refusal == nil {

@@ -94,11 +94,12 @@ type session struct {
 	force    bool // it may take control without asking
 	ends     bool // it may have the desktop locked or logged off at its end
 	atEnd    ipc.Ending
-	idle     time.Time // when the form closes
-	until    time.Time // end of the notice, of the asking, or of the last page
-	cause    string    // why the session ends, for the log
-	edits    int       // counts what was typed
-	asked    int       // counts questions to hostd
+	outcome  ipc.Outcome // of atEnd
+	idle     time.Time   // when the form closes
+	until    time.Time   // end of the notice, of the asking, or of the last page
+	cause    string      // why the session ends, for the log
+	edits    int         // counts what was typed
+	asked    int         // counts questions to hostd
 	shown    shown
 }
 
@@ -109,6 +110,7 @@ type news struct {
 	force    bool
 	ends     bool
 	atEnd    ipc.Ending
+	outcome  ipc.Outcome
 	attached bool // desk is new
 	detached bool
 	refusal  *refuse.Refusal // of detached
@@ -308,6 +310,9 @@ func (s *session) look(ctx context.Context) {
 	if n.asks != nil && s.control {
 		s.ask, s.heeds = *n.asks, now.Add(s.srv.heed)
 		s.showQuestion(now)
+	}
+	if n.outcome != ipc.OutcomeNone {
+		s.outcome = n.outcome
 	}
 	if n.end != nil {
 		s.over(n.end, now)

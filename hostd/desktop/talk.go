@@ -31,6 +31,7 @@ type order struct {
 	Grant  bool   `json:"grant"`  // beside Answer
 	Screen *int   `json:"screen"` // which of the screens to show, from 1; 0: all
 	AtEnd  string `json:"at_end"` // of endings
+	End    bool   `json:"end"`    // the person ends the session: what it does at its end is done now
 }
 
 // told is what the page is told about its session, whenever it changes.
@@ -51,12 +52,16 @@ type told struct {
 	Screens  int       `json:"screens"` // of the desktop
 	Screen   int       `json:"screen"`  // that is shown, from 1; 0: all
 	AtEnd    string    `json:"at_end"`  // what the session does to the desktop at its end, of endings; empty: it can do nothing
+	Ended    string    `json:"ended"`   // what has come of it, of outcomes; empty: nothing yet
 
 	Refusal *refuse.Refusal `json:"refusal,omitempty"` // of what was last wanted
 }
 
 // endings are what a page calls them.
 var endings = [...]string{ipc.EndLeaves: "leave", ipc.EndLocks: "lock", ipc.EndLogsOff: "log off"}
+
+// outcomes are what a page calls them.
+var outcomes = [...]string{ipc.OutcomeNone: "", ipc.OutcomeFailed: "failed", ipc.OutcomeAsked: "asked", ipc.OutcomeDone: "done"}
 
 // A pageWord is what goes to the page.
 type pageWord struct {
@@ -238,6 +243,9 @@ func (s *session) tellPage() {
 	if s.ends && int(s.atEnd) < len(endings) {
 		t.AtEnd = endings[s.atEnd]
 	}
+	if int(s.outcome) < len(outcomes) {
+		t.Ended = outcomes[s.outcome]
+	}
 	t.Holds = s.srv.relayName(s.lease.Session)
 	s.talk.tell(t)
 }
@@ -263,7 +271,11 @@ func (s *session) order(ctx context.Context, o order) {
 	case o.Screen != nil:
 		s.chooseNumber(*o.Screen)
 	case o.AtEnd != "":
-		s.endBy(o.AtEnd)
+		if i := slices.Index(endings[:], o.AtEnd); i >= 0 {
+			s.endBy(ipc.Ending(i), false)
+		}
+	case o.End:
+		s.endBy(s.atEnd, true)
 	case o.Want == "watch":
 		s.yield()
 	case (o.Want == "control" || o.Want == "force") && !s.control:
@@ -291,14 +303,13 @@ func (s *session) yield() {
 	}
 }
 
-// endBy says what is to become of the desktop at the session's end.
-func (s *session) endBy(name string) {
-	i := slices.Index(endings[:], name)
-	if i < 0 || !s.ends || !s.control {
+// endBy says what is to become of the desktop at the session's end, which may be now.
+func (s *session) endBy(how ipc.Ending, now bool) {
+	if !s.ends || !s.control {
 		return
 	}
-	s.atEnd = ipc.Ending(i)
-	if err := s.srv.monitor.conn.Send(ipc.TypeAtEnd, ipc.AtEnd{Session: s.number, Do: s.atEnd}); err != nil {
+	s.atEnd = how
+	if err := s.srv.monitor.conn.Send(ipc.TypeAtEnd, ipc.AtEnd{Session: s.number, Do: s.atEnd, Now: now}); err != nil {
 		s.cause = err.Error()
 	}
 }

@@ -115,6 +115,12 @@ func TestTalk(t *testing.T) {
 	a.say(order{AtEnd: "log off"})
 	a.until("what was chosen", func(w pageWord) bool { return w.State.AtEnd == "log off" })
 	h.await("what was chosen", func() bool { return slices.Equal(h.ends, []ipc.AtEnd{{Session: h.holder, Do: ipc.EndLogsOff}}) })
+	a.say(order{End: true})
+	h.await("the end", func() bool {
+		return len(h.ends) == 2 && h.ends[1] == ipc.AtEnd{Session: h.holder, Do: ipc.EndLogsOff, Now: true}
+	})
+	h.with(func() { h.send(ipc.TypeEnded, ipc.Ended{Session: h.holder, Outcome: ipc.OutcomeFailed}) })
+	a.until("what came of it", func(w pageWord) bool { return w.State.Ended == "failed" })
 }
 
 // Who may not talk, and what ends a talk.

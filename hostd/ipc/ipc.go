@@ -64,6 +64,7 @@ const (
 	TypeReload  // the enrolment has changed; no body
 	TypeRecord  // Record
 	TypeAway    // Away
+	TypeEnded   // Ended
 )
 
 // Messages of hostd to the worker.
@@ -253,6 +254,24 @@ const (
 type AtEnd struct {
 	Session uint32
 	Do      Ending
+	Now     bool // its viewer is about to leave, and waits for the Ended
+}
+
+// Outcome is what has come of an Ending.
+type Outcome uint8
+
+// Outcomes.
+const (
+	OutcomeNone   Outcome = iota
+	OutcomeFailed         // all is as it was
+	OutcomeAsked          // the desktop was told, and has not said that it has done it
+	OutcomeDone
+)
+
+// Ended says what has come of an AtEnd that was for now.
+type Ended struct {
+	Session uint32
+	Outcome Outcome
 }
 
 // Close ends a session. Vanished keeps its control for the grace time.

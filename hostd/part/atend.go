@@ -23,8 +23,24 @@ func (m *Monitor) atEnd(_ *netPart, a ipc.AtEnd) error {
 	}
 	if s := m.sessions[a.Session]; s != nil && s.desktop != nil && m.mayEnd(s) && m.lease.Holds(s.id) {
 		s.atEnd = a.Do
+		if a.Now {
+			m.endNow(s)
+		}
 	}
 	return nil
+}
+
+// endNow does what a session wants at its end before that, so that its viewer hears what has come of it.
+func (m *Monitor) endNow(s *session) {
+	at, how := s.desktop.place, s.atEnd
+	s.atEnd = ipc.EndLeaves
+	if how == ipc.EndLeaves || at != m.seat.place() {
+		m.toNet(ipc.TypeEnded, ipc.Ended{Session: s.id, Outcome: ipc.OutcomeFailed})
+		return
+	}
+	m.finish(at, how, func(o ipc.Outcome) {
+		m.post(func() { m.toNet(ipc.TypeEnded, ipc.Ended{Session: s.id, Outcome: o}) })
+	})
 }
 
 // wrapUp does what a session in control wanted at its end, unless another controls now, or something else is on the screen.
@@ -32,17 +48,28 @@ func (m *Monitor) wrapUp(at place, how ipc.Ending) {
 	if how == ipc.EndLeaves || m.lease.State().Holder != "" || at.kind != SeatUser || at != m.seat.place() {
 		return
 	}
+	m.finish(at, how, func(ipc.Outcome) {})
+}
+
+// finish has logind lock or end a session, and calls done with what has come of it.
+func (m *Monitor) finish(at place, how ipc.Ending, done func(ipc.Outcome)) {
 	ctx := m.ctx
 	m.spawn(func() {
 		ctx, cancel := context.WithTimeout(ctx, endTime)
 		defer cancel()
 		log := m.log.With("session", at.session, "uid", at.uid)
-		if err := m.c.Ends(ctx, at.session, how); err != nil {
+		o, err := m.c.Ends(ctx, at.session, how)
+		switch {
+		case err != nil:
+			o = ipc.OutcomeFailed
 			log.Error("the screen is left as it was", "err", err)
-		} else if how == ipc.EndLocks {
-			log.Info("the screen is locked")
-		} else {
+		case how == ipc.EndLogsOff:
 			log.Info("logged off")
+		case o == ipc.OutcomeDone:
+			log.Info("the screen is locked")
+		default:
+			log.Warn("the screen was told to lock, and its desktop does not say that it is locked")
 		}
+		done(o)
 	})
 }

@@ -82,7 +82,7 @@ type Config struct {
 	TakeForce   []string                                              // OS users who may take control without asking; no accounts, as those are the relay's word
 	CodeFirst   func(codeSet bool) bool                               // whether the form asks for the code first
 	RequireE2E  bool
-	Ends        func(ctx context.Context, session string, how ipc.Ending) error // to a session of logind
+	Ends        func(ctx context.Context, session string, how ipc.Ending) (ipc.Outcome, error) // to a session of logind
 	Clipboard   ipc.Clipboard
 	MaxSessions int
 	Recording   Recording

@@ -83,6 +83,12 @@ func (l *logind) LockSession(id string) *dbus.Error {
 	return nil
 }
 
+// session3 is the session that there is.
+const session3 = dbus.ObjectPath(path + "/session/_33")
+
+// GetSession is the method of logind.
+func (l *logind) GetSession(string) (dbus.ObjectPath, *dbus.Error) { return session3, nil }
+
 // TerminateSession is the method of logind.
 func (l *logind) TerminateSession(id string) *dbus.Error {
 	l.ended <- "terminate " + id
@@ -164,17 +170,31 @@ func TestWatch(t *testing.T) {
 	within(t, done, "end")
 }
 
+// Logind is told; that a screen is locked is believed when its desktop says so.
 func TestEnd(t *testing.T) {
 	l := startLogind(t)
-	for how, want := range map[ipc.Ending]string{ipc.EndLocks: "lock 3", ipc.EndLogsOff: "terminate 3"} {
-		if err := End(t.Context(), "3", how); err != nil {
+	for _, c := range []struct {
+		how     ipc.Ending
+		hint    bool
+		told    string
+		outcome ipc.Outcome
+	}{
+		{ipc.EndLocks, false, "lock 3", ipc.OutcomeAsked},
+		{ipc.EndLocks, true, "lock 3", ipc.OutcomeDone},
+		{ipc.EndLogsOff, false, "terminate 3", ipc.OutcomeDone},
+	} {
+		if _, err := prop.Export(l.conn, session3, prop.Map{login1 + ".Session": {"LockedHint": {Value: c.hint}}}); err != nil {
 			t.Fatal(err)
 		}
-		if got := within(t, l.ended, want); got != want {
-			t.Errorf("%s, want %s", got, want)
+		o, err := End(t.Context(), "3", c.how)
+		if err != nil || o != c.outcome {
+			t.Errorf("%s, locked %v: %v, %v", c.told, c.hint, o, err)
+		}
+		if got := within(t, l.ended, c.told); got != c.told {
+			t.Errorf("%s, want %s", got, c.told)
 		}
 	}
-	if err := End(t.Context(), "4", ipc.EndLocks); err == nil {
+	if _, err := End(t.Context(), "4", ipc.EndLocks); err == nil {
 		t.Error("a session that there is not was locked")
 	}
 }

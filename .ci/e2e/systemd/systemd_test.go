@@ -69,6 +69,7 @@ func TestUnits(t *testing.T) {
 	if list := m.run("relayd", "account", "list", "--json"); !strings.Contains(list, account) {
 		t.Fatalf("accounts: %s", list)
 	}
+	t.Run("at the end", func(t *testing.T) { m.atEnd(t, password, code) })
 	t.Run("faillock", func(t *testing.T) { m.faillock(t, password) })
 }
 

@@ -8,6 +8,9 @@ const time = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 const seed = "\u00a0".repeat(64); // what the field of the on-screen keyboard holds, so that something can be deleted
 const fingers = matchMedia("(pointer: coarse)"); // they do not reach scroll bars, and have no keyboard
 
+const finishTime = 5000; // ms that the computer has for what it does at the end
+const closings = { "lock": "Locking its screen…", "log off": "Logging its user off…" };
+
 const toggle = button => { button.ariaPressed = button.ariaPressed !== "true"; };
 
 export class Bar {
@@ -16,6 +19,8 @@ export class Bar {
         this.rfb = null;
         this.left = false; // the person has ended it
         this.controlled = false; // they had control at some time
+        this.closing = ""; // what the computer does at the end, and what it has said of that
+        this.outcome = "";
         this.state = null; // what the computer has last said; null: nothing yet
         const on = (id, event, f) => $(id).addEventListener(event, f);
         on("size", "change", () => this.size());
@@ -78,6 +83,8 @@ export class Bar {
     attach(rfb, channel) {
         this.rfb = rfb;
         this.channel = channel;
+        this.closing = this.outcome = "";
+        this.finished = null;
         this.state = null;
         this.lost(null);
         this.show();
@@ -139,12 +146,27 @@ export class Bar {
         if (word.host?.state) {
             const before = this.state?.refusal;
             this.state = word.host.state;
+            if (this.state.ended) this.finished?.(this.state.ended);
             const now = this.state.refusal;
             if (now && now.detail !== before?.detail) this.tell(new Refused(now).message);
             else if (!now && before) this.tell(null);
             this.show();
         }
         if (word.joined) this.people(word.joined);
+    }
+
+    // finish has the computer do what it is to do at the end, and waits until it says what has come of that. Who ends the session once more
+    // does not wait.
+    async finish() {
+        const s = this.state;
+        if (this.finished || !s?.control || !(s.at_end in closings)) return;
+        this.closing = s.at_end;
+        this.over(closings[s.at_end]);
+        this.outcome = await new Promise(done => {
+            this.finished = done;
+            setTimeout(done, finishTime, "");
+            this.channel.say({ host: { end: true } });
+        });
     }
 
     // show brings the bar up to date with the state.

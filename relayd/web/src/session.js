@@ -319,6 +319,15 @@ function refuse(r) {
     $("ask").hidden = r.code === watchOnly;
 }
 
+// closings say what has come of what the computer was to do at the end.
+const closings = {
+    "lock": {
+        done: "Its screen is locked.", asked: "Its screen was told to lock, and does not say that it is locked.", failed: "Its screen could not be locked.",
+        "": "It was to lock its screen, and has not said that it has.",
+    },
+    "log off": { done: "Its user is being logged off.", failed: "Its user could not be logged off.", "": "It was to log its user off, and has not said that it does." },
+};
+
 function end(since, refusal) {
     if (document.fullscreenElement) document.exitFullscreen();
     document.title = page.name;
@@ -327,20 +336,24 @@ function end(since, refusal) {
     const parts = [[Math.floor(s / 3600), "h"], [Math.floor(s / 60) % 60, "min"], [s % 60, "s"]];
     $("duration").textContent = parts.filter(([n, unit]) => n || unit === "s").map(p => p.join(" ")).join(" ");
     $("reason").textContent = refusal ? new Refused(refusal).message : bar.left ? "You ended it." : "The connection ended.";
-    const closing = bar.state?.control ? bar.state.at_end : ""; // what the computer does now
-    $("unlocked").hidden = !bar.controlled || bar.state?.greeter || closing === "lock" || closing === "log off";
-    $("closing").textContent = { "lock": "Its screen is being locked.", "log off": "Its user is being logged off." }[closing] ?? "";
+    const closing = bar.closing || bar.state?.control && bar.state.at_end;
+    $("unlocked").hidden = !bar.controlled || bar.state?.greeter || bar.outcome === "done";
+    $("closing").textContent = closings[closing]?.[bar.outcome] ?? "";
     bar.left = bar.controlled = false;
 }
 
 const bar = new Bar($("bar"), {
-    leave: () => {
-        run.rfb?.disconnect();
+    leave: async () => {
         if (run.back) { // nobody is there to end it with
+            run.rfb?.disconnect();
             const { since } = run.session;
             run = null;
             end(since, null);
+            return;
         }
+        const ending = run;
+        await bar.finish();
+        if (!ending.ended) ending.rfb?.disconnect();
     },
     want: what => run.session.role === "watch" && what !== "watch" ? run.upgrade(what) : run.channel.say({ host: { want: what } }),
 });

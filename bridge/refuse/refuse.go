@@ -52,17 +52,18 @@ var (
 	OtherOwner = add(40025, "Enrolled already", "this computer is enrolled for another account of the relay", "have it removed there first: \"relayd host remove\"")
 
 	// Control.
-	Held        = add(40010, "Controlled", "%s has been in control since %s", "watch, or ask for control")                              // holder, time
-	Denied      = add(40011, "Request denied", "%s did not hand over control", "watch, or ask again later")                             // holder
-	AskTimeout  = add(40012, "Request timed out", "%s did not answer the request for control", "watch, or ask again later")             // holder
-	TakenOver   = add(40013, "Control taken", "%s has taken control", "you go on watching, and may ask for control")                    // taker
-	Ended       = add(40014, "Session ended", "the session was ended by %s", "ask them, or sign in again")                              // who
-	Idle        = add(40014, "Session ended", "nobody typed into the form of %s", "sign in again")                                      // computer
-	SignedOut   = add(40014, "Session ended", "you have been signed out of the relay %s", "sign in again")                              // after what
-	WatchOnly   = add(40015, "Watch only", "you may watch %s, not control it", "watch it, or ask its owner for the right")              // computer
-	TooMany     = add(40016, "Too many sessions", "%s serves as many sessions as it can", "try again later")                            // computer
-	NeedsE2E    = add(40017, "End to end only", "%s only accepts end-to-end sessions", "come through the SSH door: vncviewer -via")     // computer
-	YourLimit   = add(40018, "Too many of yours", "you have %s sessions on %s, as many as a guest may", "end one first")                // number, computer
+	Held        = add(40010, "Controlled", "%s has been in control since %s", "watch, or ask for control")                          // holder, time
+	Denied      = add(40011, "Request denied", "%s did not hand over control", "watch, or ask again later")                         // holder
+	AskTimeout  = add(40012, "Request timed out", "%s did not answer the request for control", "watch, or ask again later")         // holder
+	TakenOver   = add(40013, "Control taken", "%s has taken control", "you go on watching, and may ask for control")                // taker
+	Ended       = add(40014, "Session ended", "the session was ended by %s", "ask them, or sign in again")                          // who
+	Idle        = add(40014, "Session ended", "nobody typed into the form of %s", "sign in again")                                  // computer
+	SignedOut   = add(40014, "Session ended", "you have been signed out of the relay %s", "sign in again")                          // after what
+	WatchOnly   = add(40015, "Watch only", "you may watch %s, not control it", "watch it, or ask its owner for the right")          // computer
+	TooMany     = add(40016, "Too many sessions", "%s serves as many sessions as it can", "try again later")                        // computer
+	NeedsE2E    = add(40017, "End to end only", "%s only accepts end-to-end sessions", "come through the SSH door: vncviewer -via") // computer
+	YourLimit   = add(40018, "Too many of yours", "you have %s sessions on %s, as many as a guest may", "end one first")            // number, computer
+	TooOften    = add(40018, "Too many of yours", "that is more sessions than the relay opens for one account at once", "try again in some seconds")
 	NotResumed  = add(40019, "Log in again", "the session with %s is over, and cannot go on by itself", "log in to the computer again") // computer
 	CodeInvalid = add(40024, "Code not valid", "the one-time code is wrong, used or expired", "make a new one")
 

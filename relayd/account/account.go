@@ -55,12 +55,13 @@ type Service struct {
 	ceremonies ceremonies
 	codes      *audit.Limit // records of wrong codes, which cost a part of a source's budget, but no argon2id
 
-	mu       sync.Mutex // guards what follows
-	revoke   []func(accountID int64, why string)
-	fresh    map[int64]fresh         // by account
-	paces    map[int64]*rate.Limiter // of codes; likewise
-	asks     map[int64][]*ask        // likewise
-	attended func(accountID int64) bool
+	mu          sync.Mutex // guards what follows
+	revoke      []func(accountID int64, why string)
+	fresh       map[int64]fresh         // by account
+	codePaces   map[int64]*rate.Limiter // likewise
+	signInPaces map[int64]*rate.Limiter // likewise
+	asks        map[int64][]*ask        // likewise
+	attended    func(accountID int64) bool
 }
 
 // Trail is the audit log.
@@ -100,15 +101,16 @@ func newService(ctx context.Context, stateDir string, st *store.Store, trail Tra
 	}
 	hashes := prometheus.NewCounter(prometheus.CounterOpts{Name: "relayd_password_hashes_total", Help: "Runs of argon2id; each sign-in by password that is not refused before takes exactly one."})
 	s := &Service{
-		store:  st,
-		log:    log,
-		hasher: newHasher(pepper, c, hashes.Inc),
-		sealer: sealer,
-		fresh:  map[int64]fresh{},
-		paces:  map[int64]*rate.Limiter{},
-		asks:   map[int64][]*ask{},
-		budget: newBudget(pepper, size, failures),
-		trail:  trail,
+		store:       st,
+		log:         log,
+		hasher:      newHasher(pepper, c, hashes.Inc),
+		sealer:      sealer,
+		fresh:       map[int64]fresh{},
+		codePaces:   map[int64]*rate.Limiter{},
+		signInPaces: map[int64]*rate.Limiter{},
+		asks:        map[int64][]*ask{},
+		budget:      newBudget(pepper, size, failures),
+		trail:       trail,
 		signins: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relayd_signins_total", Help: "Sign-ins by door and result: ok, or the number of the refusal."},
 			[]string{"door", "result"}),
 		free:  audit.NewLimit(time.Second, 100),

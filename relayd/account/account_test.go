@@ -176,6 +176,31 @@ func TestNothingStoredNoSignIn(t *testing.T) {
 	}
 }
 
+// An account that signs in all the time leaves as many records as the disk bears, and keeps no other account out.
+func TestSignInsOfOneAccountAreBounded(t *testing.T) {
+	r := newRelay(t)
+	r.add("bob@example.com")
+	synctest.Test(t, func(t *testing.T) {
+		a, err := r.ByEmail(t.Context(), "alice@example.com")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 1000 {
+			err = r.Succeeded(t.Context(), a, home, "ssh")
+		}
+		if n := len(r.trail.events); n != signInBurst || !refuse.Busy.Is(err) {
+			t.Errorf("%d records, and at last %v", n, err)
+		}
+		if err := r.try("bob@example.com", password, home); err != nil {
+			t.Errorf("another account: %v", err)
+		}
+		time.Sleep(signInEvery)
+		if err := r.try("alice@example.com", password, home); err != nil {
+			t.Errorf("a little later: %v", err)
+		}
+	})
+}
+
 func TestRevoked(t *testing.T) {
 	r := newRelay(t)
 	var why []string

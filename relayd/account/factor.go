@@ -179,7 +179,7 @@ func (s *Service) secondFactor(ctx context.Context, h *Half, code string, src ne
 	if !s.mayTry(h) {
 		return "", refuse.SignIn.Of()
 	}
-	if len(plainCode(code)) == totpDigits && !s.pace(h.account.ID).Allow() {
+	if len(plainCode(code)) == totpDigits && !s.pace(s.codePaces, h.account.ID, codeEvery, codeBurst).Allow() {
 		return "", refuse.SlowDown.Of(time.Now().Add(codeEvery).Format("15:04:05 MST"))
 	}
 	t, err := s.budget.admit(ctx, EmailKey(h.account.Email), src)
@@ -198,21 +198,21 @@ func (s *Service) secondFactor(ctx context.Context, h *Half, code string, src ne
 		t.void()
 	default:
 		s.mu.Lock()
-		delete(s.paces, h.account.ID)
+		delete(s.codePaces, h.account.ID)
 		s.mu.Unlock()
 		err = s.store.SetFailures(ctx, t.won()...)
 	}
 	return how, err
 }
 
-// pace is that of an account's codes.
-func (s *Service) pace(account int64) *rate.Limiter {
+// pace is how fast an account may do one of the things that are bounded so.
+func (s *Service) pace(of map[int64]*rate.Limiter, account int64, every time.Duration, burst int) *rate.Limiter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.paces[account]
+	l := of[account]
 	if l == nil {
-		l = rate.NewLimiter(rate.Every(codeEvery), codeBurst)
-		s.paces[account] = l
+		l = rate.NewLimiter(rate.Every(every), burst)
+		of[account] = l
 	}
 	return l
 }

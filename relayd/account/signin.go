@@ -171,7 +171,7 @@ func (s *Service) lose(ctx context.Context, email string, src netip.Addr) error 
 }
 
 // Succeeded counts and records a sign-in by key or code. When that is not possible, or the disk is all but full, nobody is
-// signed in: the error is refuse.StorageOut.
+// signed in: the error is refuse.StorageOut, or refuse.Busy where the account signs in more often than it may.
 func (s *Service) Succeeded(ctx context.Context, a *Account, src netip.Addr, door string) error {
 	return s.succeeded(ctx, a, src, door, "")
 }
@@ -179,12 +179,21 @@ func (s *Service) Succeeded(ctx context.Context, a *Account, src netip.Addr, doo
 // succeeded says also by what.
 func (s *Service) succeeded(ctx context.Context, a *Account, src netip.Addr, door, how string) error {
 	err := s.store.Room()
+	if err == nil && !s.pace(s.signInPaces, a.ID, signInEvery, signInBurst).Allow() {
+		err = refuse.Busy.Of()
+	}
 	if err == nil {
 		err = s.trail.Write(ctx, audit.Event{Kind: "signin.ok", Account: a.Email, Door: door, Source: address(src), Detail: how})
 	}
 	s.count(door, err)
 	return err
 }
+
+// Each sign-in is recorded for good: so many may an account do, lest it fill the disk.
+const (
+	signInEvery = 2 * time.Second
+	signInBurst = 100
+)
 
 // refused counts and records a sign-in that was refused.
 func (s *Service) refused(ctx context.Context, email string, src netip.Addr, door string, err error) {

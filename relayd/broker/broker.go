@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/bridge/tunnel"
@@ -82,7 +83,8 @@ type Broker struct {
 
 	mu       sync.Mutex // guards what follows
 	sessions map[string]*Session
-	refusals map[int64]*audit.Limit // records of refusals, by account
+	refusals map[int64]*audit.Limit  // records of refusals, by account
+	paces    map[int64]*rate.Limiter // of sessions, likewise
 	closed   bool
 	idle     chan struct{} // closed when the last session of a closed broker is over
 }
@@ -91,7 +93,7 @@ type Broker struct {
 func New(log *slog.Logger, reg prometheus.Registerer, people People, computers Computers, codes Codes, trail Trail) *Broker {
 	return &Broker{
 		log: log, people: people, computers: computers, codes: codes, trail: trail, count: newMetrics(reg),
-		sessions: make(map[string]*Session), refusals: make(map[int64]*audit.Limit), idle: make(chan struct{}),
+		sessions: make(map[string]*Session), refusals: make(map[int64]*audit.Limit), paces: make(map[int64]*rate.Limiter), idle: make(chan struct{}),
 	}
 }
 
@@ -159,6 +161,9 @@ func (s *Session) reach(ctx context.Context) error {
 	if !ok {
 		return c.Absent()
 	}
+	if !s.broker.pace(s.Account.ID).Allow() {
+		return refuse.TooOften.Of()
+	}
 	if err := s.broker.place(s, c, t.Most()); err != nil {
 		return err
 	}
@@ -224,6 +229,25 @@ func (b *Broker) refusalsOf(account int64) *audit.Limit {
 	if l == nil {
 		l = audit.NewLimit(refusalEvery, refusalBurst)
 		b.refusals[account] = l
+	}
+	return l
+}
+
+// Of each session two records are kept for good, and it costs whoever has a computer of their own next to nothing: so many may an account
+// begin, lest it fill the disk, without which nobody is let in.
+const (
+	sessionEvery = 2 * time.Second
+	sessionBurst = 100
+)
+
+// pace is how fast an account begins sessions.
+func (b *Broker) pace(account int64) *rate.Limiter {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.paces[account]
+	if l == nil {
+		l = rate.NewLimiter(rate.Every(sessionEvery), sessionBurst)
+		b.paces[account] = l
 	}
 	return l
 }

@@ -527,6 +527,34 @@ func TestGuestsLeavePlacesForTheOwner(t *testing.T) {
 	}
 }
 
+// An account that opens sessions all the time leaves as many records as the disk bears, and keeps no other account out.
+func TestSessionsOfOneAccountAreBounded(t *testing.T) {
+	b, w := newBroker(t, echo)
+	open := func(acct *account.Account) error {
+		r := request(tunnel.RoleWatch)
+		r.Account = acct
+		s, err := b.Open(t.Context(), r)
+		if err == nil {
+			s.Close()
+		}
+		return err
+	}
+	began, n := time.Now(), 0
+	var err error
+	for ; err == nil; n++ {
+		err = open(alice)
+	}
+	if more := n - 1 - sessionBurst; !refuse.TooOften.Is(err) || more < 0 || more > 1+int(time.Since(began)/sessionEvery) {
+		t.Errorf("session %d: %v", n, err)
+	}
+	if !strings.HasSuffix(w.kinds(), "session.start session.end session.refused") {
+		t.Errorf("events %q", w.kinds())
+	}
+	if err := open(&account.Account{ID: 2, Email: "bob@example.com"}); err != nil {
+		t.Errorf("another account: %v", err)
+	}
+}
+
 // An owner has as many sessions as the computer serves.
 func TestOwnerIsNoGuest(t *testing.T) {
 	b, w := newBroker(t, echo)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket/wsjson"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/helmline/helmline/bridge/refuse"
@@ -23,6 +24,7 @@ import (
 	"github.com/helmline/helmline/conf"
 	"github.com/helmline/helmline/relayd/account"
 	"github.com/helmline/helmline/relayd/registry"
+	"github.com/helmline/helmline/relayd/store"
 )
 
 // A told is what the API says of a computer.
@@ -473,11 +475,17 @@ func TestWebKeys(t *testing.T) {
 	}
 }
 
-// Who is signed in stays so when relayd is restarted, and who has signed out, too. The store does not hold the cookie.
-func TestWebVisitsSurviveRestart(t *testing.T) {
+// webOnly are the settings of a relay without the doors for viewers.
+func webOnly(t *testing.T) *conf.Relay {
 	c := conf.DefaultRelay()
 	c.Name, c.StateDir = "localhost", filepath.Join(t.TempDir(), "state")
 	c.SSH.Listen, c.RFB.Listen, c.RFBCode.Listen, c.Metrics.Listen, c.Web.Listen = "127.0.0.1:0", "", "", "", "127.0.0.1:0"
+	return c
+}
+
+// Who is signed in stays so when relayd is restarted, and who has signed out, too. The store does not hold the cookie.
+func TestWebVisitsSurviveRestart(t *testing.T) {
+	c := webOnly(t)
 	start := func() *relay { return startRelayWith(t, c) }
 	r := start()
 	r.account("alice@example.com")
@@ -508,6 +516,54 @@ func TestWebVisitsSurviveRestart(t *testing.T) {
 		if _, _, at := b.get("/account"); (at == "/account") != (name == "stays") {
 			t.Errorf("%s: after the restart at %s", name, at)
 		}
+	}
+}
+
+// After 7 days a sign-in is over, whatever was done in it, and with it a session that is open, which is told so.
+func TestWebVisitIsOver(t *testing.T) {
+	c := webOnly(t)
+	r := startRelayWith(t, c)
+	r.account("alice@example.com")
+	b := r.browser()
+	b.signIn("alice@example.com", password, "")
+	r.stop()
+	<-r.stopped
+	begun := time.Now().Add(8*time.Second - 7*24*time.Hour).Truncate(time.Millisecond) // long enough to open the session
+	st, err := store.Open(t.Context(), c.StateDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := st.Visits(t.Context(), time.Time{}, time.Time{})
+	if err != nil || len(all) != 1 {
+		t.Fatal(all, err)
+	}
+	if err := st.EndVisits(t.Context(), [][32]byte{all[0].Secret}); err != nil {
+		t.Fatal(err)
+	}
+	all[0].Begun = begun
+	if err := st.AddVisit(t.Context(), all[0]); err != nil {
+		t.Fatal(err)
+	}
+	st.Close()
+
+	r = startRelayWith(t, c)
+	b.base = "https://" + r.ports["web"]
+	desk := r.computer("alice@example.com", "desk7", echo)
+	page, no := b.reach("desk7", "control")
+	if no != nil {
+		t.Fatal(no)
+	}
+	var said struct{ Refusal *refuse.Refusal }
+	if err := wsjson.Read(t.Context(), page, &said); err != nil || said.Refusal == nil || *said.Refusal != *refuse.SignedOut.Of("after 7 days") {
+		t.Errorf("at its end the page hears %+v, %v", said.Refusal, err)
+	}
+	if age := time.Since(begun); age < 7*24*time.Hour {
+		t.Errorf("after %v", age)
+	}
+	page.CloseNow()
+	within(t, desk.ended, "end of the stream")
+	if _, _, at := b.get("/computers"); !strings.HasPrefix(at, "/signin") {
+		t.Errorf("afterwards the list leads to %s", at)
 	}
 }
 

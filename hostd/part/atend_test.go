@@ -25,7 +25,7 @@ func TestAtEnd(t *testing.T) {
 	}{
 		{"it ends", alices, func(s *stage, _ *actor, n uint32) { s.net.send(ipc.TypeClose, ipc.Close{Session: n}) }, "1 3", nil},
 		{"it is ended", alices, func(s *stage, _ *actor, n uint32) {
-			s.m.post(func() { s.m.end(n, "an administrator", func(*session) bool { return true }) })
+			s.m.post(func() { s.m.end(n, "an administrator", func(place) bool { return true }) })
 		}, "1 3", nil},
 		{"it does not come back", alices, func(s *stage, w *actor, n uint32) {
 			s.net.send(ipc.TypeClose, ipc.Close{Session: n, Vanished: true})

@@ -68,7 +68,18 @@ func TestResume(t *testing.T) {
 			return s.resume(account, ipc.RoleTake, proof(1))
 		}},
 		{name: "ended at the computer", code: refuse.NotResumed.Code, play: func(s *stage, w *actor, n uint32) (uint32, ipc.LoggedIn) {
-			s.m.post(func() { s.m.end(n, "an administrator", func(*session) bool { return true }) })
+			s.m.post(func() { s.m.end(n, "an administrator", func(place) bool { return true }) })
+			return s.resume(account, ipc.RoleTake, proof(1))
+		}},
+		{name: "all ended at the computer after the cut", code: refuse.NotResumed.Code, play: func(s *stage, w *actor, n uint32) (uint32, ipc.LoggedIn) {
+			s.net.send(ipc.TypeClose, ipc.Close{Session: n, Vanished: true})
+			s.settle()
+			if r := s.m.serveOp(s.t.Context(), Request{Op: OpEnd}, bob.UID); r.Count != 0 {
+				s.t.Errorf("another user has ended %d", r.Count)
+			}
+			if r := s.m.serveOp(s.t.Context(), Request{Op: OpEnd}, alice.UID); r.Count != 1 { // whose desktop it is
+				s.t.Errorf("%d have ended, %s", r.Count, r.Error)
+			}
 			return s.resume(account, ipc.RoleTake, proof(1))
 		}},
 		{name: "another account", code: refuse.NotResumed.Code, play: func(s *stage, w *actor, n uint32) (uint32, ipc.LoggedIn) {

@@ -280,16 +280,27 @@ func (m *Monitor) detach(s *session, why *refuse.Refusal) {
 	m.log.Info("viewer lost the desktop", "viewer", s.viewer, "account", s.account, "code", why.Code)
 }
 
-// end ends sessions by hand and says how many. id 0 means all of them.
-func (m *Monitor) end(id uint32, by string, may func(*session) bool) int {
+// end ends sessions by hand and says how many. id 0 means all of them, and nobody comes back to one that was cut off. may is asked about
+// the desktop that each has, the zero place where it has none.
+func (m *Monitor) end(id uint32, by string, may func(place) bool) int {
 	n := 0
 	for _, s := range m.sessions {
-		if id != 0 && s.id != id || !may(s) {
+		var at place
+		if s.desktop != nil {
+			at = s.desktop.place
+		}
+		if id != 0 && s.id != id || !may(at) {
 			continue
 		}
 		m.toNet(ipc.TypeEnd, ipc.End{Session: s.id, Refusal: refuse.Ended.Of(by)})
 		m.endSession(s.id, false)
 		n++
+	}
+	for _, b := range slices.Clone(m.parted) {
+		if id == 0 && may(b.at) {
+			m.forget(b)
+			n++
+		}
 	}
 	return n
 }

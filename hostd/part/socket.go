@@ -236,8 +236,8 @@ func (m *Monitor) serveOp(ctx context.Context, q Request, uid uint32) Reply {
 		return m.inRun(ctx, func() Reply { return Reply{Sessions: m.list()} })
 	case OpEnd:
 		return m.inRun(ctx, func() Reply {
-			n := m.end(q.ID, "an administrator of this computer", func(s *session) bool {
-				return all || s.desktop != nil && s.desktop.kind != SeatGreeter && s.desktop.uid == uid
+			n := m.end(q.ID, "an administrator of this computer", func(at place) bool {
+				return all || at.kind != SeatGreeter && at.uid == uid
 			})
 			if n == 0 && q.ID != 0 {
 				return Reply{Error: fmt.Sprintf("there is no session %d of yours; \"hostd sessions\" lists them", q.ID)}

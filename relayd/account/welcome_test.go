@@ -1,6 +1,7 @@
 package account
 
 import (
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -85,6 +86,29 @@ func TestWelcome(t *testing.T) {
 	}
 	if _, _, err := r.ResetCode(t.Context(), "mallory@example.com"); err == nil {
 		t.Error("a reset of nobody")
+	}
+}
+
+// A code for another password is worth nothing any more once the person has set one, or the account was switched off meanwhile.
+func TestResetIsOvertaken(t *testing.T) {
+	r := newRelay(t)
+	const alice, another = "alice@example.com", "halyard-spinnaker-7"
+	for name, do := range map[string]func() error{
+		"another password": func() error { return r.SetPassword(t.Context(), alice, []byte(another)) },
+		"switched off": func() error {
+			return errors.Join(r.Disable(t.Context(), alice), r.Enable(t.Context(), alice))
+		},
+	} {
+		code, _, err := r.ResetCode(t.Context(), alice)
+		if err == nil {
+			err = do()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Accept(t.Context(), code, []byte(password), home, "web"); !refuse.WelcomeInvalid.Is(err) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

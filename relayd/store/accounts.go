@@ -75,14 +75,28 @@ func (s *Store) Accounts(ctx context.Context) ([]Account, error) {
 	return collect(ctx, s.read, "accounts", scanAccount, `SELECT `+accountColumns+` FROM accounts ORDER BY email_key`)
 }
 
-// SetDisabled switches an account off, which begins a generation, or on. ErrNotFound: there is none.
+// SetDisabled switches an account off, which begins a generation and ends its welcome, or on. ErrNotFound: there is none.
 func (s *Store) SetDisabled(ctx context.Context, id int64, disabled bool) error {
-	return s.one(ctx, "account", `UPDATE accounts SET disabled = ?1, generation = generation + ?1 WHERE id = ?2`, disabled, id)
+	if disabled {
+		return s.begin(ctx, `UPDATE accounts SET disabled = TRUE, generation = generation + 1 WHERE id = ?1`, id)
+	}
+	return s.one(ctx, "account", `UPDATE accounts SET disabled = FALSE WHERE id = ?`, id)
 }
 
-// SetPassword replaces the PHC string of an account and begins a generation. ErrNotFound: there is none.
+// SetPassword replaces the PHC string of an account, begins a generation and ends its welcome. ErrNotFound: there is none.
 func (s *Store) SetPassword(ctx context.Context, id int64, phc string) error {
-	return s.one(ctx, "account", `UPDATE accounts SET password = ?, generation = generation + 1 WHERE id = ?`, phc, id)
+	return s.begin(ctx, `UPDATE accounts SET password = ?2, generation = generation + 1 WHERE id = ?1`, id, phc)
+}
+
+// begin changes an account, the ?1 of query, and ends what was given out before to set its password.
+func (s *Store) begin(ctx context.Context, query string, id int64, args ...any) error {
+	return s.change(ctx, "account", func(tx *sql.Tx) error {
+		if err := one(ctx, tx, query, append([]any{id}, args...)...); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `DELETE FROM welcomes WHERE account = ?`, id)
+		return err
+	})
 }
 
 // Hinted says whether SetHinted was called for an account. ErrNotFound: there is none.

@@ -191,8 +191,8 @@ func (s *Service) succeeded(ctx context.Context, a *Account, src netip.Addr, doo
 
 // Each sign-in is recorded for good: so many may an account do, lest it fill the disk.
 const (
-	signInEvery = 2 * time.Second
-	signInBurst = 100
+	signInEvery = time.Second
+	signInBurst = 500
 )
 
 // refused counts and records a sign-in that was refused.

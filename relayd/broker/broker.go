@@ -236,8 +236,8 @@ func (b *Broker) refusalsOf(account int64) *audit.Limit {
 // Of each session two records are kept for good, and it costs whoever has a computer of their own next to nothing: so many may an account
 // begin, lest it fill the disk, without which nobody is let in.
 const (
-	sessionEvery = 2 * time.Second
-	sessionBurst = 100
+	sessionEvery = time.Second
+	sessionBurst = 500
 )
 
 // pace is how fast an account begins sessions.

@@ -199,6 +199,9 @@ func TestWebSignIn(t *testing.T) {
 	if !strings.Contains(page, ">desk7</a>") {
 		t.Errorf("the list:\n%s", page)
 	}
+	if n := r.waiting("web"); n != 0 {
+		t.Errorf("%d connections count as strangers", n)
+	}
 	b.post("/signout", nil)
 	if _, _, at := b.get("/computers"); !strings.HasPrefix(at, "/signin") {
 		t.Errorf("signed out, the list leads to %s", at)

@@ -97,7 +97,7 @@ func (s *Server) caller(r *http.Request) (*Person, error) {
 	if err != nil {
 		return nil, err
 	}
-	noStranger(r)
+	s.noStranger(r, a.ID)
 	// Whoever has made the token had proven who they are.
 	return &Person{Account: a, Token: t, Gone: context.Background(), Proved: time.Now()}, nil
 }

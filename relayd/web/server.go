@@ -5,13 +5,11 @@ package web
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/helmline/helmline/bridge/refuse"
@@ -93,6 +91,7 @@ type Server struct {
 	watches slots // pages that are told what changes
 	paces   paces // of changes
 	reads   slots // of the audit log
+	conns   slots // connections that count as an account's
 	http    *http.Server
 }
 
@@ -230,7 +229,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime, WriteTimeout: answerTime, IdleTimeout: restTime, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, placeKey{}, placeOf(c))
+			return context.WithValue(ctx, connKey{}, heldOf(c))
 		},
 	}
 	return s, nil
@@ -248,15 +247,15 @@ func (s *Server) Handle(_ context.Context, conn net.Conn, at *turnstile.Place) e
 func (s *Server) signedIn(r *http.Request) (*Person, bool) {
 	p, ok := s.visits.person(r)
 	if ok {
-		noStranger(r)
+		s.noStranger(r, p.Account.ID)
 	}
 	return p, ok
 }
 
-// noStranger has the connection of a request count as one of somebody who is known.
-func noStranger(r *http.Request) {
-	if at, _ := r.Context().Value(placeKey{}).(*turnstile.Place); at != nil {
-		at.Leave()
+// noStranger has the connection of a request count as one of an account.
+func (s *Server) noStranger(r *http.Request, account int64) {
+	if c, _ := r.Context().Value(connKey{}).(*held); c != nil {
+		c.known(&s.conns, account)
 	}
 }
 
@@ -271,48 +270,3 @@ func (s *Server) forPerson(serve func(w http.ResponseWriter, r *http.Request, p 
 		}
 	}
 }
-
-// placeKey is of a connection's place in the turnstile, in the context of its requests.
-type placeKey struct{}
-
-func placeOf(c net.Conn) *turnstile.Place {
-	if t, ok := c.(*tls.Conn); ok {
-		if h, ok := t.NetConn().(*held); ok {
-			return h.at
-		}
-	}
-	return nil
-}
-
-// held is a connection that tells when it is closed.
-type held struct {
-	net.Conn
-	at     *turnstile.Place
-	once   sync.Once
-	closed chan struct{}
-}
-
-func (h *held) Close() error {
-	err := h.Conn.Close()
-	h.once.Do(func() { close(h.closed) })
-	return err
-}
-
-// single is a listener that accepts one connection and ends with it.
-type single struct {
-	conn *held
-	tls  *tls.Config
-	used bool // owned by Accept
-}
-
-func (l *single) Accept() (net.Conn, error) {
-	if !l.used {
-		l.used = true
-		return tls.Server(l.conn, l.tls), nil
-	}
-	<-l.conn.closed
-	return nil, io.EOF
-}
-
-func (l *single) Close() error   { return nil }
-func (l *single) Addr() net.Addr { return l.conn.LocalAddr() }

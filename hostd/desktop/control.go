@@ -88,6 +88,7 @@ func (s *session) tellHolder(now time.Time) {
 	if who == before {
 		return
 	}
+	defer func() { s.gives = false }()
 	show := noticeTime
 	switch {
 	case s.control && before == "": // just come: nothing to tell
@@ -98,6 +99,9 @@ func (s *session) tellHolder(now time.Time) {
 	case before == "\x00" && who != "":
 		r := refuse.TakenOver.Of(who)
 		s.notice, show = form.Told(r), 2*noticeTime
+		if !s.gives {
+			s.denied = r
+		}
 	case who == "":
 		s.notice = form.Notice("Nobody is in control", "You are watching.")
 	default:
@@ -164,7 +168,7 @@ func (s *session) answer(e event) {
 
 // decide answers the question for control.
 func (s *session) decide(grant bool) {
-	s.question = nil
+	s.question, s.gives = nil, grant
 	err := s.srv.monitor.conn.Send(ipc.TypeAnswer, ipc.Answer{Session: s.number, Asker: s.ask.Asker, Grant: grant})
 	if err != nil {
 		s.cause = err.Error()

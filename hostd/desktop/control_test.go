@@ -202,8 +202,13 @@ func TestLostToOneself(t *testing.T) {
 		t.Fatalf("%v, %v", se.role, se.notice)
 	}
 	se.leased(ipc.Lease{Epoch: 2, Holder: alice, Session: se.number + 1}, now)
-	if se.role != ipc.RoleWatch || se.notice == nil || se.notice.Items[0].Text != "40013: "+alice+" has taken control" {
-		t.Fatalf("%v, %+v", se.role, se.notice)
+	if se.role != ipc.RoleWatch || se.notice == nil || se.notice.Items[0].Text != "40013: "+alice+" has taken control" || !refuse.TakenOver.Is(se.denied) {
+		t.Fatalf("%v, %+v, %v", se.role, se.notice, se.denied)
+	}
+	se.holder, se.denied, se.gives = "\x00", nil, true // it has handed control over, and need not be told on its page
+	se.leased(ipc.Lease{Epoch: 3, Holder: bob, Session: se.number + 2}, now)
+	if se.denied != nil {
+		t.Fatal(se.denied)
 	}
 }
 

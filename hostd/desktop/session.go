@@ -82,7 +82,8 @@ type session struct {
 	screens  []frame.Screen  // it was about, or there are no several
 	screen   int             // of them, that is shown, from 1; 0: all
 	aside    bool            // control is asked for while the desktop is watched on
-	denied   *refuse.Refusal // of what was asked for so
+	denied   *refuse.Refusal // of what was asked for so, or control was taken
+	gives    bool            // the question was answered so
 	ask      ipc.Ask         // what question is about
 	heeds    time.Time       // from then on keys answer question
 	desk     *desk

@@ -54,7 +54,7 @@ type told struct {
 	AtEnd    string    `json:"at_end"`  // what the session does to the desktop at its end, of endings; empty: it can do nothing
 	Ended    string    `json:"ended"`   // what has come of it, of outcomes; empty: nothing yet
 
-	Refusal *refuse.Refusal `json:"refusal,omitempty"` // of what was last wanted
+	Refusal *refuse.Refusal `json:"refusal,omitempty"` // of what was last wanted, or why control was lost
 }
 
 // endings are what a page calls them.

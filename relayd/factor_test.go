@@ -153,6 +153,9 @@ func TestSecondFactorAtEveryDoor(t *testing.T) {
 	if _, _, at := trusting.post("/computers/desk9/remove", url.Values{"name": {"desk9"}}); !strings.HasPrefix(at, "/account/confirm?next=%2Fcomputers%2F") {
 		t.Errorf("a computer is removed without a proof: %s", at)
 	}
+	if status, body, _ := trusting.post("/api/hosts/desk9/remove", url.Values{"name": {"desk9"}}); status != http.StatusForbidden || !strings.Contains(body, `"code":40063`) {
+		t.Errorf("not proven, at the API: %d %s", status, body)
+	}
 	if status, page, _ := trusting.post("/account/confirm", url.Values{"password": {password}, "code": {"000000"}}); status != http.StatusForbidden || !strings.Contains(page, "40055") {
 		t.Errorf("a proof without a code: %d\n%s", status, page)
 	}

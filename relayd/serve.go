@@ -149,6 +149,7 @@ func run(ctx context.Context, c *conf.Relay, log *slog.Logger, reload <-chan os.
 		notify(stopping)
 		log.Info("stopping")
 		ports.closeDoors()
+		webDoor.Stop()
 		drain, cancel := context.WithTimeout(context.Background(), drainTime)
 		defer cancel()
 		desks.Shutdown(drain)

@@ -109,6 +109,25 @@ func TestWebComputersAreLive(t *testing.T) {
 	if u := used.Computers[0]; u.State != "in use" || len(u.Joined) != 1 || u.Joined[0].Account != "alice@example.com" || u.Joined[0].Role != "control" {
 		t.Errorf("told of the session: %+v", used)
 	}
+	var why struct {
+		Connectable bool
+		Checks      []struct {
+			OK      bool
+			Refusal *refuse.Refusal
+		}
+	}
+	held := func() string {
+		_, body, _ := alice.get("/api/hosts/" + first.Computers[0].ID + "/connectability")
+		if err := json.Unmarshal([]byte(body), &why); err != nil || len(why.Checks) != 3 {
+			t.Fatalf("alice asks why: %v %s", err, body)
+		}
+		return body
+	}
+	if body := held(); why.Connectable || !why.Checks[1].OK || why.Checks[2].Refusal.Code != refuse.Held.Code || !strings.HasPrefix(why.Checks[2].Refusal.Detail, "alice@example.com has") {
+		t.Errorf("alice asks why during the session: %s", body)
+	} else if _, page, _ := alice.get("/computers/desk7"); !strings.Contains(page, why.Checks[2].Refusal.Error()) {
+		t.Errorf("the page does not say %v:\n%s", why.Checks[2].Refusal, page)
+	}
 	c.CloseNow()
 	if free := within(t, told, "event of its end"); free.Computers[0].State != "online" {
 		t.Errorf("told of its end: %+v", free)
@@ -120,16 +139,8 @@ func TestWebComputersAreLive(t *testing.T) {
 	if status, body, _ := bob.get("/api/hosts/" + first.Computers[0].ID + "/connectability"); status != http.StatusNotFound || strings.Contains(body, "desk7") {
 		t.Errorf("bob asks why: %d %s", status, body)
 	}
-	var why struct {
-		Connectable bool
-		Checks      []struct {
-			OK      bool
-			Refusal *refuse.Refusal
-		}
-	}
-	_, body, _ := alice.get("/api/hosts/" + first.Computers[0].ID + "/connectability")
-	if err := json.Unmarshal([]byte(body), &why); err != nil || why.Connectable || len(why.Checks) != 2 || !why.Checks[0].OK || why.Checks[1].OK || why.Checks[1].Refusal.Code != refuse.Offline.Code {
-		t.Errorf("alice asks why: %v %s", err, body)
+	if body := held(); why.Connectable || !why.Checks[0].OK || why.Checks[1].OK || why.Checks[1].Refusal.Code != refuse.Offline.Code || !why.Checks[2].OK {
+		t.Errorf("alice asks why: %s", body)
 	}
 	if _, page, _ := alice.get("/computers/desk7"); !strings.Contains(page, why.Checks[1].Refusal.Remedy) && !strings.Contains(page, html.EscapeString(why.Checks[1].Refusal.Remedy)) {
 		t.Errorf("the page does not say why:\n%s", page)

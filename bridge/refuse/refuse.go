@@ -64,6 +64,7 @@ var (
 	NeedsE2E    = add(40017, "End to end only", "%s only accepts end-to-end sessions", "come through the SSH door: vncviewer -via") // computer
 	YourLimit   = add(40018, "Too many of yours", "you have %s sessions on %s, as many as a guest may", "end one first")            // number, computer
 	TooOften    = add(40018, "Too many of yours", "that is more sessions than the relay opens for one account at once", "try again in some seconds")
+	YourPages   = add(40018, "Too many of yours", "you have sessions in %s pages, as many as one may", "end one first")                 // number
 	NotResumed  = add(40019, "Log in again", "the session with %s is over, and cannot go on by itself", "log in to the computer again") // computer
 	CodeInvalid = add(40024, "Code not valid", "the one-time code is wrong, used or expired", "make a new one")
 

@@ -114,6 +114,11 @@ func (s *Server) apiRefuse(w http.ResponseWriter, r *http.Request, err error) {
 			no.Detail = refuse.Printable(err.Error(), refuse.MaxText)
 		}
 	}
+	problem(w, no)
+}
+
+// problem answers with a refusal, in the form of RFC 9457.
+func problem(w http.ResponseWriter, no *refuse.Refusal) {
 	status := http.StatusBadRequest
 	switch no.Code {
 	case refuse.SignIn.Code:
@@ -123,12 +128,12 @@ func (s *Server) apiRefuse(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusForbidden
 	case refuse.NoComputer.Code, refuse.NoPage.Code:
 		status = http.StatusNotFound
-	case refuse.SlowDown.Code, refuse.Busy.Code, refuse.TooFast.Code, refuse.AuditRead.Code:
+	case refuse.SlowDown.Code, refuse.Busy.Code, refuse.TooFast.Code, refuse.AuditRead.Code, refuse.YourPages.Code:
 		status = http.StatusTooManyRequests
-	case refuse.StorageOut.Code:
+	case refuse.StorageOut.Code, refuse.Restarting.Code:
 		status = http.StatusServiceUnavailable
 	}
-	send(w, status, "application/problem+json", no) // RFC 9457
+	send(w, status, "application/problem+json", no)
 }
 
 func answer(w http.ResponseWriter, v any) { send(w, http.StatusOK, "application/json", v) }

@@ -100,7 +100,8 @@ func (s *Server) asOne(may func(*Person, *registry.Computer) bool, w http.Respon
 // view shows a computer's page; of v only what is new is set.
 func (s *Server) view(w http.ResponseWriter, r *http.Request, status int, p *Person, c *registry.Computer, v view) {
 	v.Account, v.Own, v.Manages, v.Ways = p.Account, owns(p, c), manages(p, c), s.Ways
-	v.Checks, v.Lines = checks(c), linesOf(s.Ways, p.Account.Email, c.Name, c.Right < registry.RightControl)
+	with := s.Sessions.With()[c.ID]
+	v.Checks, v.Lines = checks(c, with), linesOf(s.Ways, p.Account.Email, c.Name, c.Right < registry.RightControl)
 	all, err := s.Computers.ForAccount(r.Context(), p.Account)
 	if err != nil {
 		s.stored(w, p, err)
@@ -110,7 +111,7 @@ func (s *Server) view(w http.ResponseWriter, r *http.Request, status int, p *Per
 	if i := slices.IndexFunc(all, func(o registry.Computer) bool { return o.ID == c.ID }); i >= 0 {
 		kept.Favourite, kept.Group = all[i].Favourite, all[i].Group
 	}
-	v.Groups, v.Computer = groups(all), show(kept, s.Sessions.With()[c.ID])
+	v.Groups, v.Computer = groups(all), show(kept, with)
 	if v.Manages {
 		if v.Shares, err = s.Computers.Shares(r.Context(), c.ID); err != nil {
 			s.stored(w, p, err)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/helmline/helmline/bridge/refuse"
@@ -133,8 +134,9 @@ type check struct {
 	Refusal *refuse.Refusal `json:"refusal,omitempty"`
 }
 
-// checks are what must hold, in the order in which it is asked. Whether somebody has control, and the log-in, are the computer's.
-func checks(c *registry.Computer) []check {
+// checks are what must hold, in the order in which it is asked. Who has control, and the log-in, are the computer's to say: somebody who has
+// come to control it may still be at its form.
+func checks(c *registry.Computer, with []broker.Joined) []check {
 	right := check{What: "you may control it", OK: c.Right >= registry.RightControl}
 	if !right.OK {
 		right.Refusal = refuse.WatchOnly.Of(c.Name)
@@ -143,7 +145,14 @@ func checks(c *registry.Computer) []check {
 	if !online.OK {
 		online.Since, online.Refusal = c.LastSeen, c.Absent()
 	}
-	return []check{right, online}
+	free := check{What: "nobody has come to control it", OK: true}
+	for _, j := range with {
+		if c.Online && j.Role != "watch" {
+			free = check{What: free.What, Since: j.Since, Refusal: refuse.Held.Of(j.Account, j.Since.UTC().Format("15:04 MST"))}
+			break
+		}
+	}
+	return []check{right, online, free}
 }
 
 // apiConnectability serves GET /api/hosts/{computer}/connectability: why one cannot connect to control it.
@@ -152,11 +161,11 @@ func (s *Server) apiConnectability(_ http.ResponseWriter, r *http.Request, p *Pe
 	if err != nil {
 		return nil, err
 	}
-	all := checks(c)
+	all := checks(c, s.Sessions.With()[c.ID])
 	return struct {
 		Connectable bool    `json:"connectable"`
 		Checks      []check `json:"checks"`
-	}{all[0].OK && all[1].OK, all}, nil
+	}{!slices.ContainsFunc(all, func(c check) bool { return !c.OK }), all}, nil
 }
 
 // apiEvents serves GET /api/hosts/events: what GET /api/hosts answers, and again whenever it has changed, as server-sent

@@ -112,26 +112,30 @@ func (d *Desk) Page(w http.ResponseWriter, r *http.Request) {
 	}{c, p.Account.Email, role, string(e2e), string(noRoute), string(titles)})
 }
 
-// Ticket serves POST /computers/{computer}/ticket with a role: what the page shows on its WebSocket.
+// Ticket serves POST /computers/{computer}/ticket with a role: what the page shows on its WebSocket. A page does not see why a WebSocket is
+// refused, so it is told here.
 func (d *Desk) Ticket(w http.ResponseWriter, r *http.Request) {
 	p, ok := d.Person(r)
 	if !ok {
-		http.Error(w, refuse.SignIn.Text(), http.StatusUnauthorized)
+		problem(w, refuse.SignIn.Of())
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	as, ok := roles[r.PostFormValue("role")]
 	if !ok {
-		http.Error(w, "no such role", http.StatusBadRequest)
+		problem(w, refuse.NotDone.Of("there is no such role"))
+		return
+	}
+	if n := d.open.count(p.Account.ID); n >= maxSockets {
+		problem(w, refuse.YourPages.Of(n))
 		return
 	}
 	var h hello
 	if h.Ticket, ok = d.tickets.issue(p, r.PathValue("computer"), as); !ok {
-		http.Error(w, "too many sessions at once", http.StatusTooManyRequests)
+		problem(w, refuse.TooFast.Of())
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(h) // whoever does not read it has left
+	answer(w, h)
 }
 
 // hello is the first message of a page, as text.
@@ -170,7 +174,7 @@ func (d *Desk) Socket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !d.open.enter(p.Account.ID, maxSockets) {
-		http.Error(w, "too many sessions at once", http.StatusTooManyRequests)
+		http.Error(w, refuse.YourPages.Text(maxSockets), http.StatusTooManyRequests)
 		return
 	}
 	defer d.open.leave(p.Account.ID)

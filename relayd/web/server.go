@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/helmline/helmline/bridge/refuse"
@@ -92,6 +93,7 @@ type Server struct {
 	paces   paces // of changes
 	reads   slots // of the audit log
 	conns   slots // connections that count as an account's
+	stops   atomic.Bool
 	http    *http.Server
 }
 
@@ -225,7 +227,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	mux.HandleFunc("POST /computers/{computer}/ticket", desk.Ticket)
 	mux.HandleFunc("GET /computers/{computer}/rfb", desk.Socket)
 	s.http = &http.Server{
-		Handler:           guarded(ownPages(mux)),
+		Handler:           guarded(s.whileRunning(ownPages(mux))),
 		ReadHeaderTimeout: headerTime, ReadTimeout: bodyTime, WriteTimeout: answerTime, IdleTimeout: restTime, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
@@ -233,6 +235,23 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		},
 	}
 	return s, nil
+}
+
+// Stop has every request from now on refused: the relay is about to end.
+func (s *Server) Stop() { s.stops.Store(true) }
+
+// whileRunning refuses what comes on an open connection after Stop.
+func (s *Server) whileRunning(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !s.stops.Load():
+			next.ServeHTTP(w, r)
+		case strings.HasPrefix(r.URL.Path, "/api/") || strings.HasSuffix(r.URL.Path, "/ticket"):
+			problem(w, refuse.Restarting.Of())
+		default:
+			s.look.refuse(w, r, http.StatusServiceUnavailable, refuse.Restarting.Of())
+		}
+	})
 }
 
 // Handle serves one connection; it is a turnstile.Door's Handle.

@@ -35,10 +35,12 @@ func (s *slots) leave(account int64) {
 	}
 }
 
-func (s *slots) has(account int64) bool {
+func (s *slots) has(account int64) bool { return s.count(account) > 0 }
+
+func (s *slots) count(account int64) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.open[account] > 0
+	return s.open[account]
 }
 
 // Each change is recorded: so many may an account make, lest it fill the disk.

@@ -257,13 +257,23 @@ class Attempt {
 
 // askTicket gives what the WebSocket is opened with. Who is not signed in any more goes to do that, and comes back.
 async function askTicket(url, role, limit) {
-    const got = await fetch(url, { method: "POST", body: new URLSearchParams({ role }), signal: AbortSignal.timeout(limit) });
+    const stop = new AbortController();
+    const late = setTimeout(() => stop.abort(), limit);
+    let got, said;
+    try {
+        got = await fetch(url, { method: "POST", body: new URLSearchParams({ role }), signal: stop.signal });
+        said = await got.json();
+    } catch {
+        throw noRoute(stop.signal.aborted ? "the relay did not answer in time" : "the relay was not reached");
+    } finally {
+        clearTimeout(late);
+    }
     if (got.status === 401) {
         location.reload();
         return null;
     }
-    if (!got.ok) throw new Error(await got.text());
-    return (await got.json()).ticket;
+    if (!got.ok) throw new Refused(said);
+    return said.ticket;
 }
 
 function start(typed, session) {

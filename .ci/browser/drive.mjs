@@ -13,6 +13,7 @@
 //	{"fill": {SELECTOR: TEXT}}      types into fields, and then Return in the last
 //	{"choose": {SELECTOR: VALUE}}   in a list
 //	{"mute": N}                     the tab's WebSockets pass on N messages of the relay from now on, and no more; before its first page
+//	{"hold": END}                   requests of the tab for addresses that end so get no answer from now on; "": they do
 //	{"later": MS}                   has the timers of such a tab pass over that time
 //	{"forge": true}                 has the browser remember other keys of the computers than they have shown
 //	{"code": TEXT}                  logs in to the computer with its access code, whatever it asks for first
@@ -187,6 +188,10 @@ async function step(s) {
     const page = await tab(s);
     let value;
     if (s.mute !== undefined) await mute(page, s.mute);
+    if (s.hold !== undefined) {
+        await page.unrouteAll();
+        if (s.hold) await page.route(url => url.pathname.endsWith(s.hold), () => {});
+    }
     if (s.later) await page.clock.fastForward(s.later);
     if (s.width || s.dark !== undefined) {
         if (s.width) await page.setViewportSize({ width: s.width, height: s.width < 600 ? phone.height : wide.height });

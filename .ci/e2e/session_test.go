@@ -96,8 +96,9 @@ func TestBrowserSharesControl(t *testing.T) {
 	do(step{"who": "alice", "type": "alice\n"}, step{"who": "bob", "click": "#told-close"}, step{"who": "bob", "click": "#take"}, step{"who": "alice", "click": "#hand-over"},
 		step{"who": "bob", "see": "You control it"}, step{"who": "alice", "see": bob + " controls it"})
 	do(step{"who": "bob", "type": "bob\n"}, step{"who": "alice", "click": "#force"}, step{"who": "alice", "see": "You control it"},
-		step{"who": "bob", "see": Account + " controls it"}, step{"who": "alice", "type": "by right\n"})
+		step{"who": "bob", "see": Account + " controls it"}, step{"who": "bob", "see": "40013: " + Account + " has taken control"}, step{"who": "alice", "type": "by right\n"})
 
+	do(step{"who": "bob", "click": "#take", "see": "Asking " + Account}, step{"who": "bob", "see": "40012: " + Account + " did not answer"})
 	do(step{"who": "bob", "click": "#force"}, step{"who": "bob", "see": "You control it"})
 	v := w.TigerVNC("/take")
 	v.LogIn()
@@ -124,18 +125,20 @@ func TestBrowserTabs(t *testing.T) {
 	w.secondHost(other)
 	b := w.Chromium(false)
 	b.SignIn("", Account, w.Password)
-	b.Do(step{"click": "a.name >> text=" + Computer, "how": "ctrl"}, step{"click": "a.name >> text=" + other, "how": "middle"})
-	title := func(computer string) string { return w.Owner.Name + "@" + computer }
-	b.Do(step{"page": 1, "title": Computer}, step{"page": 2, "title": other},
-		step{"page": 1, "code": w.Code, "see": "You control it"}, step{"page": 1, "title": title(Computer)},
-		step{"page": 2, "code": w.Code, "see": "You control it"}, step{"page": 2, "title": title(other)},
-		step{"page": 1, "type": "one\n"}, step{"page": 2, "see": "You control it"}, step{"page": 2, "close": true},
-		step{"page": 1, "type": "two\n"}, step{"see": "Computers"})
-	d.WaitTyped("one\ntwo\n")
-	b.swapTexts(1, "ÄΩ€中😀\nsecond line\n")
-	w.Until("the other session is over", func() (bool, error) {
-		sessions, err := w.Sessions()
-		return len(sessions) == 1, err
+	w.Run("S5", func() {
+		b.Do(step{"click": "a.name >> text=" + Computer, "how": "ctrl"}, step{"click": "a.name >> text=" + other, "how": "middle"})
+		title := func(computer string) string { return w.Owner.Name + "@" + computer }
+		b.Do(step{"page": 1, "title": Computer}, step{"page": 2, "title": other},
+			step{"page": 1, "code": w.Code, "see": "You control it"}, step{"page": 1, "title": title(Computer)},
+			step{"page": 2, "code": w.Code, "see": "You control it"}, step{"page": 2, "title": title(other)},
+			step{"page": 1, "type": "one\n"}, step{"page": 2, "see": "You control it"}, step{"page": 2, "close": true},
+			step{"page": 1, "type": "two\n"}, step{"see": "Computers"})
+		d.WaitTyped("one\ntwo\n")
+		b.swapTexts(1, "ÄΩ€中😀\nsecond line\n")
+		w.Until("the other session is over", func() (bool, error) {
+			sessions, err := w.Sessions()
+			return len(sessions) == 1, err
+		})
 	})
 	w.Run("monitors", func() { b.showMonitors(1) })
 	b.Do(step{"page": 1, "click": "#leave", "see": "It lasted"})

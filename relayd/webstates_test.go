@@ -31,7 +31,9 @@ func TestWebStates(t *testing.T) {
 		name := fmt.Sprintf("desk%d", i)
 		desk := r.computer("alice@example.com", name, echo)
 		told := alice.events()
-		within(t, told, "first event")
+		for now := within(t, told, "first event"); now.Computers[i].State != "online"; {
+			now = within(t, told, "event of the computer's beginning")
+		}
 		if c.why != 0 {
 			_ = desk.CloseFor(c.why)
 		} else {

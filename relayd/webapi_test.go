@@ -27,7 +27,10 @@ type schema struct {
 
 // An operation is what one method of a path does.
 type operation struct {
-	Security  *[]any
+	Security    *[]any
+	RequestBody struct {
+		Content map[string]struct{ Schema *schema }
+	}
 	Responses map[string]struct {
 		Ref     string `json:"$ref"`
 		Content map[string]struct{ Schema *schema }
@@ -220,6 +223,11 @@ func TestWebAPIDescription(t *testing.T) {
 	for _, c := range changes {
 		if !strings.HasSuffix(c.path, "group") && !strings.HasSuffix(c.path, "favourite") {
 			check(alice, "POST", c.path, nil, http.StatusBadRequest)
+		}
+		for field := range c.form {
+			if said := api.Paths[c.path]["post"].RequestBody.Content["application/x-www-form-urlencoded"].Schema; said == nil || said.Properties[field] == nil {
+				t.Errorf("%s: the field %s is not described", c.path, field)
+			}
 		}
 		if c.form != nil {
 			check(alice, "POST", c.path, c.form, http.StatusOK)

@@ -222,7 +222,7 @@ export class Bar {
     // latency shows the round trip to the computer, or that it does not answer.
     latency(ms) {
         $("latency").textContent = ms === null ? "" : `${Math.max(1, Math.round(ms))} ms`;
-        if (!this.until) this.over(ms === null ? "The computer does not answer. Waiting for it…" : "");
+        if (!this.until && !this.finished) this.over(ms === null ? "The computer does not answer. Waiting for it…" : "");
     }
 
     // tell shows a text until it is closed, or with null none.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/ecdh"
 	"crypto/rand"
 	"errors"
 	"flag"
@@ -69,7 +70,7 @@ func replayFile(f *flag.FlagSet) func(*call) error {
 	}
 }
 
-// openRecording opens a recording by the index beside it, if there is one, and by the private key in a file where it is sealed.
+// openRecording opens a recording by the index beside it, if there is one, both with the private key in a file where they are sealed.
 func openRecording(file *os.File, keyFile string) (*record.File, error) {
 	st, err := file.Stat()
 	if err != nil {
@@ -78,30 +79,45 @@ func openRecording(file *os.File, keyFile string) (*record.File, error) {
 	if !st.Mode().IsRegular() {
 		return nil, errors.New("this is no file")
 	}
-	var keys []record.Key
-	index, err := os.Open(strings.TrimSuffix(file.Name(), ".fbs") + ".idx")
-	if err == nil {
-		defer index.Close()
-		if keys, err = record.ReadIndex(index); err != nil {
-			keys = nil // it is found again
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
 	in, size := io.ReaderAt(file), st.Size()
+	var key *ecdh.PrivateKey
 	if record.Sealed(file) {
 		if keyFile == "" {
 			return nil, errors.New("the recording is sealed; name the file of its private key, as in --key recordings.pem")
 		}
-		key, err := readRecordKey(keyFile)
-		if err == nil {
+		if key, err = readRecordKey(keyFile); err == nil {
 			in, size, err = record.Unseal(file, size, key)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", keyFile, err)
 		}
 	}
-	return record.Open(in, size, keys)
+	index, err := os.Open(strings.TrimSuffix(file.Name(), ".fbs") + ".idx")
+	if err == nil {
+		defer index.Close()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return record.Open(in, size, readIndex(index, key))
+}
+
+// readIndex reads an index, which is sealed if there is a key. What is no index, or none of this key, is none: keys are found again.
+func readIndex(index *os.File, key *ecdh.PrivateKey) []record.Key {
+	st, err := index.Stat()
+	if err != nil {
+		return nil
+	}
+	in, size := io.ReaderAt(index), st.Size()
+	if key != nil {
+		if in, size, err = record.Unseal(index, size, key); err != nil {
+			return nil
+		}
+	}
+	keys, err := record.ReadIndex(io.NewSectionReader(in, 0, size))
+	if err != nil {
+		return nil
+	}
+	return keys
 }
 
 // onLoopback says whether an address to listen on reaches this machine alone.

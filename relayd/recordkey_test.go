@@ -3,13 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ecdh"
 	"flag"
 	"image"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/helmline/helmline/bridge/record"
 	"github.com/helmline/helmline/conf"
@@ -48,13 +49,18 @@ func TestRecordKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out := io.Writer(file)
 		if name == "sealed.fbs" {
-			if out, err = record.Seal(file, key.PublicKey()); err != nil {
+			out, err := record.Seal(file, key.PublicKey())
+			if err == nil {
+				_, err = record.NewWriter(out, image.Pt(64, 48), "desk")
+			}
+			if err == nil {
+				err = out.Flush()
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
-		}
-		if _, err := record.NewWriter(out, image.Pt(64, 48), "desk"); err != nil {
+		} else if _, err := record.NewWriter(file, image.Pt(64, 48), "desk"); err != nil {
 			t.Fatal(err)
 		}
 		file.Close()
@@ -89,5 +95,54 @@ func TestRecordKey(t *testing.T) {
 	}
 	if err := makeRecordKey(flag.NewFlagSet("", 0))(&call{args: []string{path("key.pem")}}); err == nil {
 		t.Error("a key is written over another")
+	}
+}
+
+// The index of a sealed recording is sealed, too. One that does not open, or is none, says nothing.
+func TestReadIndex(t *testing.T) {
+	var keys [2]*ecdh.PrivateKey
+	for i := range keys {
+		var err error
+		if keys[i], err = ecdh.X25519().NewPrivateKey(bytes.Repeat([]byte{byte(7 + i)}, 32)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plain := record.Key{Offset: 100, Whole: time.Second}.AppendTo(record.IndexHead())
+	var sealed bytes.Buffer
+	w, err := record.Seal(&sealed, keys[0].PublicKey())
+	if err == nil {
+		_, err = w.Write(plain)
+	}
+	if err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		in   []byte
+		key  *ecdh.PrivateKey
+		want int
+	}{
+		{"in clear", plain, nil, 1},
+		{"sealed", sealed.Bytes(), keys[0], 1},
+		{"sealed for another key", sealed.Bytes(), keys[1], 0},
+		{"in clear beside a sealed recording", plain, keys[0], 0},
+		{"sealed beside a recording in clear", sealed.Bytes(), nil, 0},
+		{"empty", nil, keys[0], 0},
+	} {
+		path := filepath.Join(t.TempDir(), "index")
+		if err := os.WriteFile(path, tt.in, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if got := readIndex(file, tt.key); len(got) != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
 	}
 }

@@ -9,8 +9,8 @@
 // is of one size of the desktop, in pixels of blue, green, red and an unused byte, and its updates are of Tight, CopyRect, Raw, Cursor and
 // LastRect. What was cut off in the middle, as by a kill, plays up to there.
 //
-// To jump in a file there are keys: places from which on nothing before is needed. They stand in an index, a file beside it, and are found
-// again from the recording itself when that is missing. A recording is input that is not trusted: whatever is in it and in its index, playing
+// To jump in a file there are keys: places from which on nothing before is needed. They stand in an index, a file beside it, sealed as the
+// recording is, and are found again from the recording itself when that is missing. A recording is input that is not trusted: whatever is in it and in its index, playing
 // it takes bounded memory, and a wrong index costs time but shows no wrong picture.
 //
 //	tap.Tap → Writer      recording: package tap reads the stream of a server
@@ -101,7 +101,7 @@ func (f *Writer) Idle(at time.Duration) error {
 	return f.End()
 }
 
-// Size is how much has been written, bytes.
+// Size is how much has been written, bytes: where in the file, unsealed, the next update begins.
 func (f *Writer) Size() int64 { return f.size }
 
 func (f *Writer) block() {

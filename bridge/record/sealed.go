@@ -20,14 +20,15 @@ import (
 //	pieces:  U32 length of the data, the data sealed by AES-256-GCM, 16 bytes longer; the nonce is the piece's number, 12 bytes
 //
 // The key of AES is what HPKE exports for sealedInfo. What was cut off behind some piece opens up to there, as after a kill; a piece that was
-// changed, moved or taken out of the middle does not open.
+// changed, moved or taken out of the middle does not open. Many small updates are one piece, so that a file is hardly longer for its seal.
 const (
 	sealedMagic = "HLS 001.000\n"
 	sealedInfo  = "helmline recording 1"
 	sealedHead  = len(sealedMagic) + 32
-	pieceMore   = 4 + 16  // bytes of a piece beside the data
-	maxPiece    = 1 << 20 // bytes of its data
-	maxPieces   = 1 << 23 // of a file: 24 hours with 60 updates a second are fewer
+	pieceMore   = 4 + 16   // bytes of a piece beside the data
+	pieceSize   = 16 << 10 // bytes of its data, at most, as written
+	maxPiece    = 1 << 20  // and as read
+	maxPieces   = 1 << 23  // of a file: 24 hours with 60 updates a second are fewer
 )
 
 // ErrKey says that a sealed file is not for that key, or that its first piece was changed.
@@ -50,17 +51,17 @@ func nonce(piece uint64) []byte {
 	return binary.BigEndian.AppendUint64(make([]byte, 4, 12), piece)
 }
 
-// A sealer seals each Write, of at most maxPiece bytes, as one piece.
-type sealer struct {
-	w    io.Writer
-	aead cipher.AEAD
-	n    uint64
-	buf  []byte
+// A Sealer seals what is written to it, as a recording or its index. It is used by one goroutine. Its memory is two pieces.
+type Sealer struct {
+	w      io.Writer
+	aead   cipher.AEAD
+	n      uint64
+	open   []byte // gathered for the next piece
+	sealed []byte // scratch memory
 }
 
-// Seal begins a sealed file for the key, of X25519, and gives what seals a recording into it: a Writer writes whole blocks, so that what has been
-// written is never less than it was told.
-func Seal(w io.Writer, key *ecdh.PublicKey) (io.Writer, error) {
+// Seal begins a sealed file for the key, of X25519.
+func Seal(w io.Writer, key *ecdh.PublicKey) (*Sealer, error) {
 	pub, err := hpke.NewDHKEMPublicKey(key)
 	if err != nil {
 		return nil, err
@@ -69,7 +70,7 @@ func Seal(w io.Writer, key *ecdh.PublicKey) (io.Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sealer{w: w}
+	s := &Sealer{w: w, open: make([]byte, 0, pieceSize)}
 	if s.aead, err = aead(sender.Export); err != nil {
 		return nil, err
 	}
@@ -77,17 +78,33 @@ func Seal(w io.Writer, key *ecdh.PublicKey) (io.Writer, error) {
 	return s, err
 }
 
-func (s *sealer) Write(p []byte) (int, error) {
-	if len(p) > maxPiece {
-		return 0, fmt.Errorf("a piece of %d bytes, more than %d", len(p), maxPiece)
+// Write gathers bytes, and seals each piece that is full.
+func (s *Sealer) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		m := min(len(p)-n, pieceSize-len(s.open))
+		s.open = append(s.open, p[n:n+m]...)
+		n += m
+		if len(s.open) == pieceSize {
+			err = s.Flush()
+		}
 	}
-	s.buf = binary.BigEndian.AppendUint32(s.buf[:0], uint32(len(p)))
-	s.buf = s.aead.Seal(s.buf, nonce(s.n), p, nil)
+	return n, err
+}
+
+// Buffered is how much has been gathered, bytes.
+func (s *Sealer) Buffered() int { return len(s.open) }
+
+// Flush seals what has been gathered, even if it is little.
+func (s *Sealer) Flush() error {
+	if len(s.open) == 0 {
+		return nil
+	}
+	s.sealed = binary.BigEndian.AppendUint32(s.sealed[:0], uint32(len(s.open)))
+	s.sealed = s.aead.Seal(s.sealed, nonce(s.n), s.open, nil)
 	s.n++
-	if _, err := s.w.Write(s.buf); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	s.open = s.open[:0]
+	_, err := s.w.Write(s.sealed)
+	return err
 }
 
 // Sealed says whether a file is a sealed one.

@@ -29,6 +29,9 @@ func seal(t testing.TB, key *ecdh.PrivateKey, texts ...string) []byte {
 		if err == nil {
 			_, err = io.WriteString(w, text)
 		}
+		if err == nil {
+			err = w.Flush()
+		}
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +97,36 @@ func TestSealed(t *testing.T) {
 	}
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// What is written in small parts is sealed in few pieces, and up to the last one that is full without Flush.
+func TestSealedGathers(t *testing.T) {
+	key := newKey(t)
+	for _, n := range []int{pieceSize - 1, pieceSize, pieceSize + 1, 3 * pieceSize} {
+		var out bytes.Buffer
+		w, err := Seal(&out, key.PublicKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			if _, err := w.Write([]byte{byte(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if text, err := unseal(out.Bytes(), key); len(text) != n-n%pieceSize || err != nil {
+			t.Errorf("%d bytes: %d before Flush, %v", n, len(text), err)
+		}
+		for range 2 { // the second has nothing to do
+			if err := w.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pieces := (n + pieceSize - 1) / pieceSize
+		text, err := unseal(out.Bytes(), key)
+		if len(text) != n || err != nil || out.Len() != sealedHead+n+pieces*pieceMore {
+			t.Errorf("%d bytes: %d in a file of %d, %v", n, len(text), out.Len(), err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"image"
 	"io/fs"
 	"net"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -38,13 +39,15 @@ import (
 //
 // A jump to the end of 12 s of that film took 44 ms, of the terminal's 92 ms.
 const (
-	tapePause = 100 * time.Millisecond // between two updates
-	syncTime  = 5 * time.Second        // between two fsyncs of what was written
-	settles   = 500 * time.Millisecond // after a recording of less than shortReel, before the next is begun
-	shortReel = 2 * time.Second
-	longReel  = record.MaxTime - time.Minute
-	keyShare  = 160
-	maxKey    = 64 // updates, until which a key has to be whole
+	tapePause  = 100 * time.Millisecond // between two updates
+	restTime   = tapePause * 5          // without an update, after which what was gathered is sealed,
+	gatherTime = 2 * time.Second        // and while updates go on: the most that a kill of hostd-net takes off the end of a sealed recording
+	syncTime   = 5 * time.Second        // between two fsyncs of what was written
+	settles    = 500 * time.Millisecond // after a recording of less than shortReel, before the next is begun
+	shortReel  = 2 * time.Second
+	longReel   = record.MaxTime - time.Minute
+	keyShare   = 160
+	maxKey     = 64 // updates, until which a key has to be whole
 )
 
 // A recording keeps what a desk shows in files, each with an index beside it, from one Record message to the next.
@@ -247,15 +250,17 @@ type watch struct {
 	pause func() bool          // waits for the next update's time; no: it is over
 	begun func()               // called when the first key is whole
 
+	conn    net.Conn
 	tap     *tap.Tap
 	missing frame.Region // what the key lacks
 	cost    int64        // of the last key, bytes
-	last    int64        // where in the file that ended
+	last    int64        // where in the recording that ended
 }
 
 // run records until the pipe is closed or the file has to end.
 func (w *watch) run(conn net.Conn) error {
 	var err error
+	w.conn = conn
 	if w.tap, err = tap.New(conn); err != nil {
 		return err
 	}
@@ -266,7 +271,7 @@ func (w *watch) run(conn net.Conn) error {
 		if keys++; keys == 1 {
 			w.begun()
 		}
-		for w.reel.written()-w.last < keyShare*w.cost {
+		for w.reel.Size()-w.last < keyShare*w.cost {
 			if !w.pause() {
 				return nil
 			}
@@ -285,12 +290,33 @@ func (w *watch) update(incremental bool) ([]image.Rectangle, error) {
 	if err := w.tap.Request(incremental); err != nil {
 		return nil, err
 	}
-	if err := w.tap.Wait(); err != nil {
+	if err := w.wait(); err != nil {
 		return nil, err
 	}
 	w.reel.Begin(w.after())
 	rects, err := w.tap.Next(w.reel)
 	return rects, errors.Join(err, w.reel.end())
+}
+
+// wait returns when an update has begun to come. What was gathered waits for it no longer than restTime.
+func (w *watch) wait() error {
+	if w.reel.tape.Buffered() == 0 {
+		return w.tap.Wait()
+	}
+	err := w.conn.SetReadDeadline(time.Now().Add(restTime))
+	if err == nil {
+		err = w.tap.Wait()
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = w.reel.flush()
+	}
+	if err == nil {
+		err = w.conn.SetReadDeadline(time.Time{})
+	}
+	if err == nil {
+		err = w.tap.Wait()
+	}
+	return err
 }
 
 // makeKey records all of the picture, exactly. It may come in several updates; there are no copies in them, which could take along
@@ -299,7 +325,7 @@ func (w *watch) makeKey() error {
 	if err := w.tap.SetEncodings(true); err != nil {
 		return err
 	}
-	from := w.reel.written()
+	from := w.reel.Size()
 	w.missing.Reset(w.tap.Size)
 	w.missing.Add(w.missing.Bounds())
 	for n := 0; n < maxKey && !w.missing.Empty(); n++ {
@@ -316,7 +342,7 @@ func (w *watch) makeKey() error {
 			return err
 		}
 	}
-	w.last = w.reel.written()
+	w.last = w.reel.Size()
 	w.cost = w.last - from
 	return w.tap.SetEncodings(false)
 }

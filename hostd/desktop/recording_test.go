@@ -3,6 +3,7 @@ package desktop
 import (
 	"bytes"
 	"context"
+	"crypto/ecdh"
 	"encoding/binary"
 	"errors"
 	"image"
@@ -41,9 +42,15 @@ func (h *fakeHost) tapes() []string {
 // record begins the recording of the fake desktop and waits for the answer, whose cause it gives.
 func (h *fakeHost) record(space int64) string {
 	h.t.Helper()
+	return h.recordFor(nil, space)
+}
+
+// recordFor is record, sealed for a key.
+func (h *fakeHost) recordFor(key []byte, space int64) string {
+	h.t.Helper()
 	n := 0
 	h.with(func() { n = len(h.recorded) })
-	h.send(ipc.TypeRecord, ipc.Record{Desktop: 1, On: true, User: "alice", Space: space})
+	h.send(ipc.TypeRecord, ipc.Record{Desktop: 1, On: true, User: "alice", Space: space, Key: key})
 	cause := ""
 	h.await("an answer to Record", func() bool {
 		if len(h.recorded) > n {
@@ -77,25 +84,42 @@ func until(t testing.TB, what string, cond func() bool) {
 // open opens a recording, with its index or without.
 func open(t testing.TB, path string, indexed bool) *record.File {
 	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return openWith(t, nil, path, indexed)
+}
+
+// openWith is open of what is sealed for a key, if there is one.
+func openWith(t testing.TB, key *ecdh.PrivateKey, path string, indexed bool) *record.File {
+	t.Helper()
+	in, size := opened(t, key, path)
 	var keys []record.Key
 	if indexed {
-		index, err := os.ReadFile(path[:len(path)-len(reelEnd)] + indexEnd)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if keys, err = record.ReadIndex(bytes.NewReader(index)); err != nil {
+		index, size := opened(t, key, indexOf(path))
+		var err error
+		if keys, err = record.ReadIndex(io.NewSectionReader(index, 0, size)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	f, err := record.Open(bytes.NewReader(b), int64(len(b)), keys)
+	f, err := record.Open(in, size, keys)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return f
+}
+
+func indexOf(path string) string { return path[:len(path)-len(reelEnd)] + indexEnd }
+
+// opened is what a file has, unsealed if there is a key, and its size.
+func opened(t testing.TB, key *ecdh.PrivateKey, path string) (io.ReaderAt, int64) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	in, size := io.ReaderAt(bytes.NewReader(b)), int64(len(b))
+	if err == nil && key != nil {
+		in, size, err = record.Unseal(in, size, key)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in, size
 }
 
 // equal compares colours.
@@ -429,8 +453,8 @@ func (c *fakeClock) add(d time.Duration) {
 	c.at = c.at.Add(d)
 }
 
-// An hour of mixed work at many times its speed: the last picture and ten places anywhere are what was on the screen, and the file is not
-// larger than what a watcher received, but for 1 %.
+// An hour of mixed work at many times its speed, sealed: the last picture and ten places anywhere are what was on the screen, and the file is not
+// larger than what a watcher received, but for 1 %. Nor does the seal take 1 %.
 func TestAnHourOfRecording(t *testing.T) {
 	const steps, places = 300, 10
 	s, h := start(t, image.Pt(640, 400))
@@ -443,7 +467,11 @@ func TestAnHourOfRecording(t *testing.T) {
 	logIn(t, s, "bob", watcher)
 	sees(t, watcher, 320, 200, canary)
 	before := watcher.Bytes()
-	if cause := h.record(1 << 30); cause != "" {
+	key, err := ecdh.X25519().NewPrivateKey(bytes.Repeat([]byte{7}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cause := h.recordFor(key.PublicKey().Bytes(), 1<<30); cause != "" {
 		t.Fatal(cause)
 	}
 	path := h.tapes()[0]
@@ -458,7 +486,7 @@ func TestAnHourOfRecording(t *testing.T) {
 	settled := func() frame.Image {
 		want := w.picture()
 		until(t, "the recording to have what is on the screen", func() bool {
-			f := open(t, path, true)
+			f := openWith(t, key, path, true)
 			p := f.NewPlayer()
 			p.Seek(f.Duration)
 			return equal(p.Picture(), want)
@@ -481,8 +509,8 @@ func TestAnHourOfRecording(t *testing.T) {
 	last := settled()
 	received := watcher.Bytes() - before
 	h.stop(s)
-	size := int64(0)
-	for _, name := range []string{path, path[:len(path)-len(reelEnd)] + indexEnd} {
+	size, inside := int64(0), int64(0)
+	for _, name := range []string{path, indexOf(path)} {
 		st, err := os.Stat(name)
 		if err != nil {
 			t.Fatal(err)
@@ -491,12 +519,14 @@ func TestAnHourOfRecording(t *testing.T) {
 			t.Errorf("%s has the mode %o", name, st.Mode().Perm())
 		}
 		size += st.Size()
+		_, n := opened(t, key, name)
+		inside += n
 	}
-	t.Logf("%d bytes for %d of a watcher", size, received)
-	if size > received+received/100 {
-		t.Errorf("a recording of %d bytes where a watcher got %d", size, received)
+	t.Logf("%d bytes, %d without the seal, for %d of a watcher", size, inside, received)
+	if size > min(received, inside)/100*101 {
+		t.Errorf("a recording of %d bytes, %d without its seal, where a watcher got %d", size, inside, received)
 	}
-	f := open(t, path, true)
+	f := openWith(t, key, path, true)
 	if f.Duration < time.Hour {
 		t.Fatalf("a recording of %v", f.Duration)
 	}

@@ -48,14 +48,30 @@ func RecordingsDir(state string) string { return filepath.Join(state, "recording
 // A reel is one file of a recording and its index.
 type reel struct {
 	*record.Writer
-	path  string
-	most  int64 // bytes it may have
-	file  *os.File
-	index *os.File
-	size  atomic.Int64 // of the file, sealed or not
-	dirty atomic.Bool  // something was written since the last fsync
-	done  func()       // it is not being written any more
+	path    string
+	most    int64 // bytes it may have
+	file    *os.File
+	index   *os.File
+	tape    track        // writes to file
+	keys    track        // writes to index
+	size    atomic.Int64 // of the file, sealed or not
+	dirty   atomic.Bool  // something was written since the last fsync
+	flushed time.Time    // when nothing was gathered
+	done    func()       // it is not being written any more
 }
+
+// A track writes to a file. One that seals gathers small updates.
+type track interface {
+	io.Writer
+	Buffered() int // bytes that are gathered
+	Flush() error
+}
+
+// An openTrack gathers nothing.
+type openTrack struct{ io.Writer }
+
+func (openTrack) Buffered() int { return 0 }
+func (openTrack) Flush() error  { return nil }
 
 // create begins a file, after it has made room for it.
 func (r *recording) create(now time.Time, size image.Point) (*reel, error) {
@@ -79,10 +95,7 @@ func (r *recording) create(now time.Time, size image.Point) (*reel, error) {
 	t.done = r.srv.writes(t.path)
 	t.index, err = os.OpenFile(strings.TrimSuffix(t.path, reelEnd)+indexEnd, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err == nil {
-		_, err = t.index.Write(record.IndexHead())
-	}
-	if err == nil {
-		t.Writer, err = t.begin(r.key, size, fmt.Sprintf("%s, %s", r.srv.title(r.user), now.UTC().Format(time.RFC3339)))
+		err = t.begin(r.key, size, fmt.Sprintf("%s, %s", r.srv.title(r.user), now.UTC().Format(time.RFC3339)))
 	}
 	if err == nil {
 		err = syncDir(dir)
@@ -94,19 +107,30 @@ func (r *recording) create(now time.Time, size image.Point) (*reel, error) {
 	return t, nil
 }
 
-// begin begins what is in the file, sealed for the key if there is one.
-func (t *reel) begin(key []byte, size image.Point, title string) (*record.Writer, error) {
-	out := io.Writer(counted{t})
-	if len(key) > 0 {
-		public, err := ecdh.X25519().NewPublicKey(key)
-		if err != nil {
-			return nil, err
-		}
-		if out, err = record.Seal(out, public); err != nil {
-			return nil, err
-		}
+// begin begins what is in the file and in the index, sealed for the key if there is one.
+func (t *reel) begin(key []byte, size image.Point, title string) (err error) {
+	if t.tape, err = newTrack(counted{t}, key); err != nil {
+		return err
 	}
-	return record.NewWriter(out, size, title)
+	if t.keys, err = newTrack(t.index, key); err != nil {
+		return err
+	}
+	if _, err = t.keys.Write(record.IndexHead()); err != nil {
+		return err
+	}
+	t.Writer, err = record.NewWriter(t.tape, size, title)
+	return err
+}
+
+func newTrack(w io.Writer, key []byte) (track, error) {
+	if len(key) == 0 {
+		return openTrack{w}, nil
+	}
+	public, err := ecdh.X25519().NewPublicKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return record.Seal(w, public)
 }
 
 // counted writes to a reel's file.
@@ -265,10 +289,21 @@ func hasRoom(dir string) error {
 	return nil
 }
 
-// end ends an update.
+// end ends an update. While one follows on another they are gathered for gatherTime.
 func (t *reel) end() error {
 	err := t.End()
 	t.dirty.Store(true)
+	if t.tape.Buffered() > 0 && time.Since(t.flushed) >= gatherTime {
+		return errors.Join(err, t.flush())
+	}
+	return err
+}
+
+// flush brings what was gathered to the file.
+func (t *reel) flush() error {
+	err := t.tape.Flush()
+	t.dirty.Store(true)
+	t.flushed = time.Now()
 	return err
 }
 
@@ -277,8 +312,8 @@ func (t *reel) written() int64 { return t.size.Load() }
 
 // addKey adds a key to the index, which nobody needs so much as to make it survive by all means.
 func (t *reel) addKey(k record.Key) error {
-	_, err := t.index.Write(k.AppendTo(nil))
-	return err
+	_, err := t.keys.Write(k.AppendTo(nil))
+	return errors.Join(err, t.keys.Flush())
 }
 
 // keepSynced brings what was written to the disk every syncTime, and looks whether there is room, until ctx ends.
@@ -297,6 +332,6 @@ func (t *reel) keepSynced(ctx context.Context) error {
 // close ends the file, which has lasted that long.
 func (t *reel) close(after time.Duration) error {
 	defer t.done()
-	err := t.Idle(after)
+	err := errors.Join(t.Idle(after), t.tape.Flush())
 	return errors.Join(err, t.file.Sync(), t.file.Close(), t.index.Sync(), t.index.Close())
 }

@@ -176,7 +176,11 @@ func (r *relay) computer(owner, name string, handle func(c net.Conn, h tunnel.He
 		s.Close()
 		c.streams.Wait()
 	})
-	<-r.log.seen("computer online")
+	all, err := r.admin.Hosts(ctx, owner+"/"+name)
+	if err != nil || len(all) != 1 {
+		r.t.Fatal(all, err)
+	}
+	within(r.t, r.log.seen(`"computer online" host=`+all[0].ID), "computer coming online")
 	return c
 }
 

@@ -50,7 +50,7 @@ func BenchmarkGrab(b *testing.B) {
 }
 
 // The search alone, in all of a large screen: where nothing has changed, where everything has and nothing has moved, and where a page
-// has scrolled and is moved back.
+// has scrolled, up and down or sideways, and is moved back.
 func BenchmarkMotion(b *testing.B) {
 	bounds := image.Rect(0, 0, 1920, 1080)
 	was, other, film := frame.New(bounds), frame.New(bounds), frame.New(bounds)
@@ -61,6 +61,9 @@ func BenchmarkMotion(b *testing.B) {
 	down, up := clone(was), clone(was)
 	down.Move(frame.Copy{To: image.Rect(0, 48, 1920, 1080)})
 	up.Move(frame.Copy{From: image.Pt(0, 48), To: image.Rect(0, 0, 1920, 1032)})
+	right, left := clone(was), clone(was)
+	right.Move(frame.Copy{To: image.Rect(48, 0, 1920, 1080)})
+	left.Move(frame.Copy{From: image.Pt(48, 0), To: image.Rect(0, 0, 1872, 1080)})
 	for _, c := range []struct {
 		name string
 		now  []frame.Image
@@ -69,6 +72,7 @@ func BenchmarkMotion(b *testing.B) {
 		{"a film", []frame.Image{part(film, image.Rect(300, 200, 1580, 920))}},
 		{"everything changed", []frame.Image{other}},
 		{"scrolled", []frame.Image{down, up}},
+		{"scrolled sideways", []frame.Image{right, left}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			img := clone(was)

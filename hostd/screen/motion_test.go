@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"image"
+	"math/bits"
 	"math/rand/v2"
 	"testing"
 
@@ -154,6 +155,66 @@ func TestMotionFindsScrolling(t *testing.T) {
 	}
 }
 
+// sheet draws a table, from its column of pixels left on: cells with something written in each, and lines between them.
+func sheet(img frame.Image, r image.Rectangle, left int) {
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		out := img.Row(y, r.Min.X, r.Max.X)
+		for i := range r.Dx() {
+			x, c := left+i, uint32(0xffffff)
+			switch dot := bits.ReverseBytes32((uint32(x/2)*2654435761^uint32(y/5)*2246822519)*3266489917) * 668265263 >> 30; {
+			case x%80 == 0 || y%20 == 0:
+				c = 0xc0c0c0
+			case dot == 0 && x%80 < 64 && y%20 > 4 && y%20 < 15:
+				c = 0x202020
+			}
+			binary.LittleEndian.PutUint32(out[i*4:], c)
+		}
+	}
+}
+
+// What scrolls sideways is found, too.
+func TestMotionFindsScrollingSideways(t *testing.T) {
+	screen := image.Rect(0, 0, 1000, 800)
+	for _, tt := range []struct {
+		name string
+		pane image.Rectangle // what scrolls
+		area image.Rectangle // what is damaged
+		by   int             // to the right
+		most int             // pixels that differ beside the copies
+	}{
+		{"a table by a column", image.Rect(37, 51, 677, 531), image.Rect(37, 51, 677, 531), -80, 480 * 80},
+		{"a table back by a column", image.Rect(37, 51, 677, 531), image.Rect(37, 51, 677, 531), 80, 480 * 80},
+		{"by one pixel", image.Rect(37, 51, 677, 531), image.Rect(37, 51, 677, 531), -1, 480 * 24}, // with cells' margins
+		{"by a third of its width", screen, screen, -333, 800 * 333},
+		{"by most of its width", screen, screen, 700, 800 * 700},
+		{"in a window that is drawn anew", image.Rect(203, 101, 903, 701), image.Rect(1, 1, 999, 799), -48, 600 * 96},
+		{"a low pane", image.Rect(100, 560, 900, 720), image.Rect(0, 400, 1000, 800), -48, 160 * 96},
+		{"a narrow pane", image.Rect(600, 100, 800, 700), screen, 23, 600 * 46},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			img := frame.New(screen)
+			photo(img, screen, 1)
+			now := clone(img)
+			sheet(img, tt.pane, 2000)
+			sheet(now, tt.pane, 2000-tt.by)
+			var m motion
+			rects := capturing(&m, img, now, nil, tt.area)
+			if !frameImage(now).sameAs(img) {
+				t.Fatal("the picture is wrong")
+			}
+			if len(m.copies) != 1 || m.copies[0].To.Min.X-m.copies[0].From.X != tt.by || m.copies[0].To.Min.Y != m.copies[0].From.Y ||
+				pixels(rects) > tt.most {
+				t.Errorf("%+v, and %d pixels differ, more than %d", m.copies, pixels(rects), tt.most)
+			}
+			before := m.vain
+			sheet(now, tt.pane, 2000-2*tt.by)
+			if rects := capturing(&m, img, now, nil, tt.area); !frameImage(now).sameAs(img) || len(m.copies) != 1 || m.vain != before || pixels(rects) > tt.most {
+				t.Errorf("once more: %+v, and %d pixels differ, more than %d", m.copies, pixels(rects), tt.most)
+			}
+		})
+	}
+}
+
 // A page is moved with its margins, which are the same all over, so that whole rows are read, and without what stands beside it.
 func TestMotionTakesMarginsAlong(t *testing.T) {
 	page := image.Rect(100, 50, 900, 700)
@@ -285,10 +346,13 @@ func TestMotionAgainstPixels(t *testing.T) {
 		}
 		var windows []moved
 		for range rnd.IntN(3) {
-			switch r := rect(); rnd.IntN(4) {
+			switch r := rect(); rnd.IntN(5) {
 			case 0:
 				dy := rnd.IntN(30) + 1
 				now.Move(frame.Copy{From: image.Pt(10, dy+3), To: image.Rect(10, 3, 290, 257-dy)})
+			case 4:
+				dx := rnd.IntN(30) + 1
+				now.Move(frame.Copy{From: image.Pt(dx+3, 10), To: image.Rect(3, 10, 297-dx, 250)})
 			case 1:
 				photo(now, r, uint64(i))
 			case 2:
@@ -417,6 +481,8 @@ func TestMotionOfAScreen(t *testing.T) {
 	photo(page, page.Rect, 5)
 	text := frame.New(image.Rect(0, 0, 600, 4000))
 	lines(text, text.Rect, 16, 6)
+	wide := frame.New(image.Rect(0, 0, 1000, 400))
+	sheet(wide, wide.Rect, 0)
 	p.noise(image.Rect(0, 0, 900, 700), 3)
 	picture := frame.New(image.Rect(0, 0, 220, 180))
 	photo(picture, picture.Rect, 7)
@@ -442,6 +508,9 @@ func TestMotionOfAScreen(t *testing.T) {
 		{"a page scrolls back", func() { p.put(root, p.gc, part(page, image.Rect(0, 489, 400, 1089)), image.Pt(450, 50)) }, func(i int) {
 			p.put(root, p.gc, part(page, image.Rect(0, 460-i*29, 400, 1060-i*29)), image.Pt(450, 50))
 		}, 400 * 30, false},
+		{"a table scrolls sideways", func() { p.put(root, p.gc, part(wide, image.Rect(0, 0, 500, 400)), image.Pt(300, 60)) }, func(i int) {
+			p.put(root, p.gc, part(wide, image.Rect(i*37+37, 0, i*37+537, 400)), image.Pt(300, 60))
+		}, 400 * 40, false},
 		{"a window is dragged", func() { p.moveWindow(window, image.Pt(101, 81)) }, func(i int) {
 			p.moveWindow(window, image.Pt(101+i*5, 81+i*7))
 		}, 220*9 + 180*7, false},

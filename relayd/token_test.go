@@ -69,6 +69,8 @@ func TestToken(t *testing.T) {
 		{"adds no key", changes, "POST", "/api/account/keys/add", url.Values{"key": {line}}, 403, "40066"},
 		{"makes no administrator", boss, "POST", "/api/admin/accounts/invite", url.Values{"email": {"eve@example.com"}, "admin": {"yes"}}, 403, "40066"},
 		{"not its own password", boss, "POST", "/api/admin/accounts/password", url.Values{"email": {"root@example.com"}}, 403, "40066"},
+		{"disables no administrator", boss, "POST", "/api/admin/accounts/disable", url.Values{"email": {"Root@example.com"}}, 403, "40066"},
+		{"enables none", boss, "POST", "/api/admin/accounts/enable", url.Values{"email": {"root@example.com"}}, 403, "40066"},
 		{"not its own second factor", boss, "POST", "/api/admin/accounts/factor", url.Values{"email": {"Root@example.com"}}, 403, "40066"},
 		{"another's password", boss, "POST", "/api/admin/accounts/password", url.Values{"email": {"alice@example.com"}}, 200, `/welcome"`},
 		{"nobody's password", boss, "POST", "/api/admin/accounts/password", url.Values{"email": {"eve@example.com"}}, 400, "40064"},

@@ -118,10 +118,13 @@ func (s *Server) office(page string) http.HandlerFunc {
 	})
 }
 
+// A decision is what a form asks for: the record of it, and what does it.
+type decision func(r *http.Request, p *Person) (audit.Event, func(ctx context.Context) error, error)
+
 // decide serves a form of such a page: it does, on record, what event names.
-func (s *Server) decide(page, back string, event func(r *http.Request) (audit.Event, func(ctx context.Context) error, error)) http.HandlerFunc {
+func (s *Server) decide(page, back string, event decision) http.HandlerFunc {
 	return s.forAdmin(func(w http.ResponseWriter, r *http.Request, p *Person) {
-		e, do, err := event(r)
+		e, do, err := event(r, p)
 		if err == nil {
 			err = s.alter(r, p, e, do)
 		}
@@ -134,21 +137,21 @@ func (s *Server) decide(page, back string, event func(r *http.Request) (audit.Ev
 }
 
 // switchAccount is the form that disables or enables an account.
-func (s *Server) switchAccount(kind string, do func(ctx context.Context, email string) error) func(r *http.Request) (audit.Event, func(context.Context) error, error) {
-	return func(r *http.Request) (audit.Event, func(context.Context) error, error) {
+func (s *Server) switchAccount(kind string, do func(ctx context.Context, email string) error) decision {
+	return func(r *http.Request, p *Person) (audit.Event, func(context.Context) error, error) {
 		email := r.PostFormValue("email")
-		return audit.Event{Kind: kind, Account: refuse.Printable(email, account.MaxEmail)}, func(ctx context.Context) error { return do(ctx, email) }, nil
+		return audit.Event{Kind: kind, Account: refuse.Printable(email, account.MaxEmail)}, func(ctx context.Context) error { return do(ctx, email) }, s.beyond(r, p, email)
 	}
 }
 
 // endSession is the form that ends a session.
-func (s *Server) endSession(r *http.Request) (audit.Event, func(context.Context) error, error) {
+func (s *Server) endSession(r *http.Request, _ *Person) (audit.Event, func(context.Context) error, error) {
 	id := refuse.Printable(r.PostFormValue("id"), 64)
 	return audit.Event{Kind: "session.end", Session: id}, func(context.Context) error { return s.Sessions.End(id) }, nil
 }
 
 // unblock is the form that forgets failures.
-func (s *Server) unblock(r *http.Request) (audit.Event, func(context.Context) error, error) {
+func (s *Server) unblock(r *http.Request, _ *Person) (audit.Event, func(context.Context) error, error) {
 	source, err := netip.ParsePrefix(r.PostFormValue("source"))
 	if err != nil {
 		return audit.Event{}, nil, errors.New("that is no address with its length, as 192.0.2.1/32")

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/helmline/helmline/bridge/refuse"
-	"github.com/helmline/helmline/relayd/audit"
 )
 
 // openAPI describes the API.
@@ -64,9 +63,9 @@ func (s *Server) apiAdmin(do apiCall) http.HandlerFunc {
 }
 
 // apiDecide is the call that does what the form of an administrators' page does.
-func (s *Server) apiDecide(event func(r *http.Request) (audit.Event, func(ctx context.Context) error, error)) http.HandlerFunc {
+func (s *Server) apiDecide(event decision) http.HandlerFunc {
 	return s.apiAdmin(func(_ http.ResponseWriter, r *http.Request, p *Person) (any, error) {
-		e, do, err := event(r)
+		e, do, err := event(r, p)
 		if err == nil {
 			err = s.alter(r, p, e, do)
 		}

@@ -168,14 +168,23 @@ func (s *Server) apiResetFactor(_ http.ResponseWriter, r *http.Request, p *Perso
 	return done{}, err
 }
 
-// reset changes, on record, how another person signs in. No token does that to an administrator, whose rights outlast its own.
+// beyond is why somebody may not change whether and how a person signs in: no token does that to an administrator, whose rights outlast
+// its own, and who could take it away.
+func (s *Server) beyond(r *http.Request, p *Person, email string) error {
+	if p.Token == nil {
+		return nil
+	}
+	a, err := s.People.ByEmail(r.Context(), email)
+	if err == nil && a.Admin {
+		err = refuse.ByPerson.Of(a.Email + " is an administrator")
+	}
+	return err
+}
+
+// reset changes, on record, how another person signs in.
 func (s *Server) reset(r *http.Request, p *Person, kind, email string, do func(ctx context.Context) error) error {
-	if p.Token != nil {
-		if a, err := s.People.ByEmail(r.Context(), email); err != nil {
-			return err
-		} else if a.Admin {
-			return refuse.ByPerson.Of(a.Email + " is an administrator")
-		}
+	if err := s.beyond(r, p, email); err != nil {
+		return err
 	}
 	return s.alter(r, p, audit.Event{Kind: kind, Account: refuse.Printable(email, account.MaxEmail)}, do)
 }

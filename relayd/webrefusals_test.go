@@ -25,9 +25,9 @@ import (
 var ofComputer = map[*refuse.Kind]string{
 	refuse.WrongLogin: "TestBehaviours/S23", refuse.WrongCode: "TestBehaviours/S14", refuse.NoRight: "TestBehaviours/S23",
 	refuse.NewPassword: "TestBehaviours/S15", refuse.Disabled: "TestBehaviours/S15", refuse.LockedOut: "TestBehaviours/S23",
-	refuse.Held: "TestBehaviours/S12", refuse.Denied: "TestBehaviours/S13", refuse.AskTimeout: "TestBrowserSharesControl",
+	refuse.Held: "TestBehaviours/S12", refuse.Denied: "TestBehaviours/S13", refuse.AskTimeout: "TestBehaviours/host login is nowhere",
 	refuse.TakenOver: "TestBrowserSharesControl", refuse.NeedsE2E: "TestBrowserAtEndToEndOnly",
-	refuse.HostStorage: "hostd/login", refuse.Idle: "hostd/desktop: only viewers at its own form", refuse.TooMany: "hostd/part", refuse.NotResumed: "hostd/part",
+	refuse.HostStorage: "hostd/login", refuse.Idle: "hostd/desktop: only viewers at its own form", refuse.TooMany: "hostd/part", refuse.NotResumed: "TestBrowserComesBack",
 	refuse.NotRecorded: "hostd/part", refuse.NoScreen: "hostd/part",
 }
 

@@ -301,7 +301,7 @@ func TestBehaviours(t *testing.T) {
 	})
 	part("S24", func() { // what comes before the log-in is no picture; then it comes at once, without signing in again
 		before := w.passed(b)
-		b.Do(step{"go": at("/connect"), "code": "not the code", "see": "1326"})
+		b.Do(step{"go": at("/connect"), "see": "Log in to this computer"})
 		if n := w.passed(b) - before; n > 8<<10 {
 			w.T.Errorf("%d bytes have come before any log-in; a picture may be in them", n)
 		}
@@ -322,6 +322,7 @@ func TestBehaviours(t *testing.T) {
 		b.Do(step{"go": at("/connect"), "login": step{"user": w.Owner.Name, "password": secret}, "see": "Full screen"},
 			step{"who": "guest", "go": at("/connect?role=watch"), "code": w.Code, "see": "you watch", "gone": "#login"})
 		types(planted, step{})
+		b.Do(step{"who": "guest", "click": "#take", "see": "Asking " + Account}) // who does not answer
 		canaries := map[string]string{"code": w.Code, "password": secret}
 		all := w.relayHas(b.frames())
 		for name, canary := range canaries {
@@ -336,7 +337,7 @@ func TestBehaviours(t *testing.T) {
 			w.T.Errorf("the account's name is found only in %q: this test proves nothing", where)
 		}
 		v.Close()
-		b.Do(step{"click": "#leave", "see": "It lasted"})
+		b.Do(step{"who": "guest", "see": "40012: " + Account + " did not answer"}, step{"click": "#leave", "see": "It lasted"})
 		all = w.relayHas(b.frames())
 		for name, canary := range canaries {
 			if where := disclosing(all, canary); len(where) > 0 {

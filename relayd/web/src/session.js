@@ -204,6 +204,7 @@ class Attempt {
         const s = this.session;
         this.bound(0);
         if (s.user) memory.keep({ user: s.user });
+        $("key-first").hidden = true;
         this.joined = true;
         s.since ||= Date.now();
         this.channel.onword = word => this.current && this.hear(word);

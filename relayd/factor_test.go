@@ -86,7 +86,12 @@ func TestSecondFactorAtEveryDoor(t *testing.T) {
 	r.computer("alice@example.com", "desk7", desktop)
 	alice := r.browser()
 	alice.signIn("alice@example.com", password, "")
+	earlier := r.browser()
+	earlier.signIn("alice@example.com", password, "")
 	code, recovery := alice.authenticator()
+	if _, _, at := earlier.get("/account"); at == "/account" {
+		t.Error("a browser that has signed in by the password alone stays signed in")
+	}
 	if _, page, _ := alice.get("/account"); !strings.Contains(page, "10 left") {
 		t.Errorf("her account:\n%s", page)
 	}

@@ -138,6 +138,7 @@ func (s *Server) addAuthenticator(w http.ResponseWriter, r *http.Request, p *Per
 		s.showAuthenticator(w, r, http.StatusForbidden, p, err)
 		return
 	}
+	s.visits.endOthers(p)
 	s.look.show(w, r, http.StatusOK, "recovery.html", printed{p.Account, codes})
 }
 

@@ -31,6 +31,7 @@ func (s *Server) addPasskey(w http.ResponseWriter, r *http.Request, p *Person) {
 	case err != nil:
 		s.mine(w, r, http.StatusForbidden, p, mine{Problem: err.Error()})
 	case codes != nil:
+		s.visits.endOthers(p)
 		s.look.show(w, r, http.StatusOK, "recovery.html", printed{p.Account, codes})
 	default:
 		http.Redirect(w, r, "/account", http.StatusSeeOther)

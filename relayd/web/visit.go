@@ -293,6 +293,18 @@ func (s *visits) endNamed(account int64, id string) error {
 	return errors.New("nobody is signed in there any more")
 }
 
+// endOthers ends the visits of a person's account but their own: they were begun with less than is asked for now.
+func (s *visits) endOthers(p *Person) {
+	defer s.forget()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.live {
+		if v.Account.ID == p.Account.ID && v.Gone != p.Gone {
+			s.drop(v, refuse.SignedOut.Of("since the account has got a second factor"))
+		}
+	}
+}
+
 // endOne signs out who sent a request.
 func (s *visits) endOne(r *http.Request) {
 	k, ok := visitKey(r)

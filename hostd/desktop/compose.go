@@ -104,6 +104,9 @@ func (v *viewer) take(u *update, p *picture, changed *frame.Region, cursorBox im
 		v.takePages(u)
 		return true
 	}
+	if s.hurried = !s.hurried && v.takeCursor(u, changed, cursorBox); s.hurried {
+		return true
+	}
 	v.takeCopies(u)
 	if u.area == v.dirty.Bounds() {
 		s.work.Set(&v.dirty)
@@ -137,6 +140,18 @@ func (v *viewer) takePages(u *update) {
 			s.work.Union(&s.part)
 		}
 	}
+}
+
+// takeCursor is take for a cursor that has moved while much else waits: it goes in an update of its own before that, whose pixels take their time to
+// be encoded and carried. It says no where the client would have to ask again for the others. v.mu is held.
+func (v *viewer) takeCursor(u *update, changed *frame.Region, cursorBox image.Rectangle) bool {
+	if cursorBox.Empty() || !v.going || u.area != v.dirty.Bounds() || len(v.copies) > 0 || v.dirty.Area() < changed.Area()+smallChange {
+		return false
+	}
+	v.send.copies = v.send.copies[:0]
+	v.send.work.Set(changed)
+	v.dirty.Without(changed)
+	return true
 }
 
 // firstOf cuts a list of rectangles off after so many pixels, in a rectangle between two rows of tiles.
@@ -205,7 +220,7 @@ func (v *viewer) encodeBase(u *update, p *picture, cursorBox image.Rectangle) {
 		v.encodeDesk(u, p, desk, false)
 	}
 	v.encodeCursor(u, desk, cursorBox)
-	if v.coarse.Load() {
+	if v.coarse.Load() && !s.hurried {
 		v.refine(u, p, desk, size)
 	}
 }

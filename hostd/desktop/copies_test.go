@@ -264,6 +264,56 @@ func TestCopiesAgainstMemory(t *testing.T) {
 	}
 }
 
+// A cursor that moves while the whole picture changes goes before that, in an update of its own, but not before all that follows.
+func TestCursorWaitsForNoPixels(t *testing.T) {
+	size := image.Pt(640, 400)
+	p, _ := bench(t, size, 0)
+	d := p.desk
+	whole := ipc.Frame{Rects: []image.Rectangle{p.image.Rect}}
+	rnd := rand.New(rand.NewPCG(3, 4))
+	change := func() {
+		for i := range p.image.Pix {
+			p.image.Pix[i] = byte(rnd.Uint32())
+		}
+		if err := p.took(whole.AppendTo(nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change()
+	d.setCursor(p, arrow())
+	d.setPointer(p, image.Pt(100, 100))
+	clock := time.Unix(1e9, 0)
+	for _, going := range []bool{true, false} {
+		c := newReplica(t, fmt.Sprintf("a watcher, continuous updates: %v", going), d, size, false, rfb.Raw, rfb.CopyRect, rfb.PseudoCursor)
+		c.rest(d, &clock)
+		c.v.going, c.v.goes = going, p.image.Rect
+		for i, at := range []image.Point{{300, 200}, {302, 203}, {630, 395}, {20, 390}} {
+			change()
+			d.setPointer(p, at)
+			c.v.request(true, p.image.Rect)
+			clock = clock.Add(time.Second)
+			before := c.updates
+			c.step(clock)
+			cur := arrow()
+			drawn := drawnCursor{cursor: cur, at: at, box: image.Rectangle{Min: at, Max: at.Add(cur.Size)}.Intersect(p.image.Rect)}
+			drawn.draw(p.image)
+			if diff := differ(drawn.image.Part(drawn.box), c.picture.Part(drawn.box), nil); diff != "" {
+				t.Errorf("%s, move %d: the cursor is not in the first update: %s", c.name, i, diff)
+			}
+			if early := differ(p.image.Part(image.Rect(400, 0, 500, 100)), c.picture.Part(image.Rect(400, 0, 500, 100)), nil) != ""; early != going {
+				t.Errorf("%s, move %d: the cursor goes alone: %v", c.name, i, early)
+			}
+			d.setPointer(p, at.Add(image.Pt(-5, -7))) // and once more
+			c.v.request(true, p.image.Rect)
+			c.step(clock)
+			c.exact(p)
+			if c.updates != before+2 {
+				t.Errorf("%s, move %d: %d updates", c.name, i, c.updates-before)
+			}
+		}
+	}
+}
+
 // act does something that a client, or its session, may do.
 func (c *replica) act(rnd *rand.Rand, clock *time.Time) {
 	whole := image.Rectangle{Max: c.v.bounds()}

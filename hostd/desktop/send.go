@@ -23,6 +23,7 @@ type sender struct {
 	overlays [maxPages]overlay
 	drawn    time.Time // when a page was drawn last
 	cursor   drawnCursor
+	hurried  bool // the last update was the cursor's alone: see takeCursor
 	arrow    frame.Cursor
 	ground   frame.Image // the background, as wide as the picture
 	said     said

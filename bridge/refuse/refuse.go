@@ -181,6 +181,15 @@ func (r *Refusal) Error() string {
 	return Printable(fmt.Sprintf("%d: %s; %s", r.Code, r.Detail, r.Remedy), MaxText)
 }
 
+// Reason is the refusal as viewers show it. TigerVNC's shows nothing behind the first @, so a detail that has one comes last:
+// "40010: controlled; watch, or ask for control: alice@example.com has been in control since 10:04".
+func (r *Refusal) Reason() string {
+	if r.Title == "" || !strings.Contains(r.Detail, "@") {
+		return r.Error()
+	}
+	return Printable(fmt.Sprintf("%d: %s; %s: %s", r.Code, strings.ToLower(r.Title), r.Remedy, r.Detail), MaxText)
+}
+
 // Printable makes s one line of at most max bytes: control and formatting characters, invalid UTF-8 and angle
 // brackets become spaces.
 func Printable(s string, max int) string {

@@ -31,6 +31,22 @@ func TestHeldReadsAsTheStyleSays(t *testing.T) {
 	}
 }
 
+// TigerVNC 1.12 shows a reason up to its first @.
+func TestReasonSaysWhatHelpsBeforeAnAddress(t *testing.T) {
+	for _, c := range []struct {
+		r    *Refusal
+		want string
+	}{
+		{Held.Of("alice@example.com", "10:04"), "40010: controlled; watch, or ask for control: alice@example.com has been in control since 10:04"},
+		{Held.Of("", "10:04"), Held.Text("", "10:04")},
+		{&Refusal{Code: 40010, Detail: "a@b", Remedy: "wait"}, "40010: a@b; wait"}, // a computer may leave the title out
+	} {
+		if got := c.r.Reason(); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
 func TestWrongUserAndWrongPasswordAreOneNumber(t *testing.T) {
 	if !WrongLogin.Is(fmt.Errorf("wrapped: %w", WrongCode.Of())) || WrongLogin.Is(NoRight.Of("bob")) {
 		t.Fatal("1326 is one number, 5 another")

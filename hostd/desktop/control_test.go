@@ -383,7 +383,7 @@ func TestEndToEnd(t *testing.T) {
 	}
 	_, err = rfbtest.Handshake(conn, rfbtest.Config{Roots: roots(t, h.dir), ServerName: "localhost", User: "alice", Password: "pass word"})
 	var refused *rfbtest.RefusedError
-	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Reason, "40010: bob@example.com has been in control") {
+	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Reason, "40010: ") || !strings.HasSuffix(refused.Reason, ": bob@example.com has been in control since 10:04") {
 		t.Fatal(err)
 	}
 }

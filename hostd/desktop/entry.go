@@ -188,10 +188,11 @@ func (s *server) secure(ctx context.Context, conn net.Conn, se *session, code st
 	clear(c.secret)
 	clear(c.key)
 	if refusal != nil {
+		reason := refusal.Error()
 		if t != rfb.SecRA2ne { // a page offers roles itself
-			refusal = refusal.Where("a role stands before the name: watch." + s.name() + ", take." + s.name())
+			reason = refusal.Where("a role stands before the name: watch." + s.name() + ", take." + s.name()).Reason()
 		}
-		next, err := c.result(minor, refusal.Error())
+		next, err := c.result(minor, reason)
 		return 0, 0, errors.Join(refusal, err, next.Close())
 	}
 	if se.conn, err = c.result(minor, ""); err != nil {

@@ -118,7 +118,7 @@ func TestRSAAES(t *testing.T) {
 	h.with(func() { h.opened = refuse.Held.Of(bob, "10:04") })
 	_, err = rfbtest.Handshake(fromVersion(t, s, alice), rfbtest.Config{Security: uint8(rfb.SecRA2256), User: "alice", Password: "pass word"})
 	var refused *rfbtest.RefusedError
-	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Reason, "40010: bob@example.com has been in control") || !strings.Contains(refused.Reason, "watch.desk7") {
+	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Reason, "40010: ") || !strings.HasSuffix(refused.Reason, ": bob@example.com has been in control since 10:04") || !strings.Contains(refused.Reason, "watch.desk7") {
 		t.Fatal(err)
 	}
 }
@@ -232,7 +232,7 @@ func TestOneTimeCode(t *testing.T) {
 	h.with(func() { h.opened = refuse.Held.Of(bob, "10:04") })
 	_, err := rfbtest.Handshake(fromVersion(t, s, alice, code), clear)
 	var refused *rfbtest.RefusedError
-	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Reason, "40010: bob@example.com has been in control") {
+	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Reason, "40010: ") || !strings.HasSuffix(refused.Reason, ": bob@example.com has been in control since 10:04") {
 		t.Fatal(err)
 	}
 }

@@ -163,7 +163,7 @@ func (g *guest) refuse(c net.Conn, err error, role string) error {
 	reason := "the relay cannot serve you now"
 	var r *refuse.Refusal
 	if errors.As(err, &r) {
-		reason = r.Where(role).Error()
+		reason = r.Where(role).Reason()
 	}
 	if g.within("end of the connection", g.times.Linger) != nil {
 		return err

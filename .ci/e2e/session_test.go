@@ -93,7 +93,8 @@ func TestBrowserSharesControl(t *testing.T) {
 	do(step{"who": "alice", "go": "/computers", "click": "a.name"}, step{"who": "alice", "code": w.Code, "see": "You control it"})
 	do(step{"who": "bob", "code": w.Code, "see": "40010: Controlled"},
 		step{"who": "bob", "see": Account + " has been in control", "axe": true},
-		step{"who": "bob", "click": "#look", "see": Account + " controls it", "axe": true, "shot": "watches"}, step{"who": "bob", "click": "#leave", "see": "It lasted"},
+		step{"who": "bob", "click": "#look", "see": Account + " controls it", "axe": true, "shot": "watches"},
+		step{"who": "bob", "click": "#people-open", "see": Account + " controls it, here since"}, step{"who": "bob", "press": []string{"Escape"}}, step{"who": "bob", "click": "#leave", "see": "It lasted"},
 		step{"who": "bob", "go": "/computers", "click": "a.name"}, step{"who": "bob", "code": w.Code, "see": "40010: Controlled"},
 		step{"who": "bob", "click": "#ask", "see": "Asking " + Account}, step{"who": "alice", "click": "#keep"}, step{"who": "bob", "see": "40011"}, step{"who": "bob", "click": "#told-close"})
 

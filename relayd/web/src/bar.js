@@ -22,6 +22,7 @@ export class Bar {
         this.closing = ""; // what the computer does at the end, and what it has said of that
         this.outcome = "";
         this.state = null; // what the computer has last said; null: nothing yet
+        this.joined = null; // who is, as the relay has last said; null: it has not yet
         const on = (id, event, f) => $(id).addEventListener(event, f);
         on("size", "change", () => this.size());
         on("quality", "change", () => this.quality());
@@ -152,7 +153,8 @@ export class Bar {
             else if (!now && before) this.tell(null);
             this.show();
         }
-        if (word.joined) this.people(word.joined);
+        if (word.joined) this.joined = word.joined;
+        if (this.joined) this.people();
     }
 
     // finish has the computer do what it is to do at the end, and waits until it says what has come of that. Who ends the session once more
@@ -207,9 +209,9 @@ export class Bar {
     }
 
     // people shows who is joined. Who of them has control is the computer's to say.
-    people(joined) {
-        $("people-open").textContent = `Who is here (${joined.length})`;
-        $("people-list").replaceChildren(...joined.map(j => {
+    people() {
+        $("people-open").textContent = `Who is here (${this.joined.length})`;
+        $("people-list").replaceChildren(...this.joined.map(j => {
             const line = document.createElement("li");
             const controls = j.session === this.state?.holds;
             const what = controls ? j.own ? "control it" : "controls it" : j.own ? "watch" : "watches";

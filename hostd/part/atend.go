@@ -23,7 +23,7 @@ func (m *Monitor) atEnd(_ *netPart, a ipc.AtEnd) error {
 	}
 	if s := m.sessions[a.Session]; s != nil && s.desktop != nil && m.mayEnd(s) && m.lease.Holds(s.id) {
 		s.atEnd = a.Do
-		if a.Now {
+		if a.Now && !m.ending { // one at a time: hostd-net may say this as often as it likes
 			m.endNow(s)
 		}
 	}
@@ -38,8 +38,12 @@ func (m *Monitor) endNow(s *session) {
 		m.toNet(ipc.TypeEnded, ipc.Ended{Session: s.id, Outcome: ipc.OutcomeFailed})
 		return
 	}
+	m.ending = true
 	m.finish(at, how, func(o ipc.Outcome) {
-		m.post(func() { m.toNet(ipc.TypeEnded, ipc.Ended{Session: s.id, Outcome: o}) })
+		m.post(func() {
+			m.ending = false
+			m.toNet(ipc.TypeEnded, ipc.Ended{Session: s.id, Outcome: o})
+		})
 	})
 }
 

@@ -108,3 +108,31 @@ func TestAtEnd(t *testing.T) {
 		})
 	}
 }
+
+// While one end is being done, hostd-net starts no others.
+func TestEndsOneAtATime(t *testing.T) {
+	did, done := make(chan string, 8), make(chan struct{})
+	s := newStage(t, SeatState{Kind: SeatUser, UID: alice.UID, Session: "3", Display: ":0"}, func(cfg *Config) {
+		cfg.Ends = func(context.Context, string, ipc.Ending) (ipc.Outcome, error) {
+			did <- "lock"
+			<-done
+			return ipc.OutcomeDone, nil
+		}
+	})
+	n := s.enterWith("alice@example.com", "alice", bytes.Repeat([]byte{7}, ipc.KeySize))
+	s.worker()
+	_, r := s.control(n, false, false)
+	wantCode(t, r, 0)
+	for range 5 {
+		s.net.send(ipc.TypeAtEnd, ipc.AtEnd{Session: n, Do: ipc.EndLocks, Now: true})
+	}
+	recv(t, did)
+	s.settle()
+	close(done)
+	same(t, "what came of it", get[ipc.Ended](s.net, ipc.TypeEnded), ipc.Ended{Session: n, Outcome: ipc.OutcomeDone})
+	if len(did) != 0 {
+		t.Errorf("%d more at once", len(did))
+	}
+	s.net.send(ipc.TypeAtEnd, ipc.AtEnd{Session: n, Do: ipc.EndLocks, Now: true})
+	same(t, "what came of another", get[ipc.Ended](s.net, ipc.TypeEnded), ipc.Ended{Session: n, Outcome: ipc.OutcomeDone})
+}

@@ -141,6 +141,7 @@ type Monitor struct {
 	inputTo   *desktop // where the holder's keys may be down
 	counts    Counts
 	taping    bool // desktops are to be recorded
+	ending    bool // an AtEnd is being done whose viewer waits
 }
 
 // Counts are what happened since hostd started.

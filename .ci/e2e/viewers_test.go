@@ -32,6 +32,16 @@ func takeTheHelm(w *World, d *Furniture, v *Viewer, text string) {
 	v.WaitEqual(w.Desk)
 }
 
+// followsTheDesktop is what a viewer must do that knows of sizes: show a desktop that gets another one.
+func (v *Viewer) followsTheDesktop() {
+	w := v.w
+	w.T.Helper()
+	_, err := w.Desk.Output(w.Ctx, "xrandr", "-s", "800x600")
+	w.Check(err)
+	w.waitSize(w.Desk, image.Pt(800, 600))
+	v.WaitEqual(w.Desk)
+}
+
 func TestTigerVNC(t *testing.T) {
 	w := NewWorld(t, Options{})
 	v := w.TigerVNC("")
@@ -51,7 +61,7 @@ func TestTurbo(t *testing.T) {
 
 // Remmina at each of its qualities: JPEG that becomes exact once the screen rests, and, at the best, zlib alone.
 func TestRemmina(t *testing.T) {
-	w := NewWorld(t, Options{Time: 6 * time.Minute})
+	w := NewWorld(t, Options{Server: rig.Xtigervnc, Time: 6 * time.Minute})
 	d := w.Furnish()
 	typed := ""
 	for _, quality := range []int{9, 2, 1, 0} {
@@ -66,14 +76,19 @@ func TestRemmina(t *testing.T) {
 		if quality == 2 {
 			v.swapTexts(clipboard{"clipboard", "UTF8_STRING"}, "plain", latinText)
 		}
+		if quality == 0 {
+			v.followsTheDesktop()
+		}
 		v.Proc.End()
 	}
 }
 
 // gvncviewer has no clipboard.
 func TestGVncViewer(t *testing.T) {
-	w := NewWorld(t, Options{})
-	takeTheHelm(w, w.Furnish(), w.GVncViewer(), "helm ÄΩ€中")
+	w := NewWorld(t, Options{Server: rig.Xtigervnc})
+	v := w.GVncViewer()
+	takeTheHelm(w, w.Furnish(), v, "helm ÄΩ€中")
+	v.followsTheDesktop()
 }
 
 // The two old X viewers know only the characters that are on the keyboard.
@@ -86,10 +101,11 @@ func TestXTightVNC(t *testing.T) {
 }
 
 func TestSSVNC(t *testing.T) {
-	w := NewWorld(t, Options{})
+	w := NewWorld(t, Options{Server: rig.Xtigervnc})
 	v := w.SSVNC()
 	takeTheHelm(w, w.Furnish(), v, "helm Ä€")
 	v.swapTexts(clipboard{"primary", "STRING"}, "plain", latinText)
+	v.followsTheDesktop()
 }
 
 // vncsnapshot speaks RFB 3.3, cannot type, and takes one picture: that of the form.

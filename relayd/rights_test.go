@@ -48,6 +48,9 @@ func TestRights(t *testing.T) {
 		if level == len(people)-1 {
 			id = b.id("desk7")
 		}
+		if _, page, _ := b.get("/computers/" + id + "/connect"); level > 0 && strings.Contains(page, "<strong>"+owner+"</strong>, not one of yours") != (email != owner) {
+			t.Errorf("%s is to type a log-in, and the page does not say whose computer it is:\n%s", email, page)
+		}
 		code := func(role string) string {
 			_, body, _ := b.post("/api/hosts/"+id+"/code", url.Values{"role": {role}})
 			var got struct{ Code string }

@@ -149,8 +149,7 @@ func (v *viewer) takeCursor(u *update, changed *frame.Region, cursorBox image.Re
 		return false
 	}
 	v.send.copies = v.send.copies[:0]
-	v.send.work.Set(changed)
-	v.dirty.Without(changed)
+	v.send.work.Set(changed) // it stays dirty, so that the next update is that of viewers without this cursor
 	return true
 }
 

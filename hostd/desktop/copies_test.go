@@ -264,7 +264,8 @@ func TestCopiesAgainstMemory(t *testing.T) {
 	}
 }
 
-// A cursor that moves while the whole picture changes goes before that, in an update of its own, but not before all that follows.
+// A cursor that moves while the whole picture changes goes before that, in an update of its own, but not before all that follows. The picture is
+// still encoded once for the watcher and for who controls.
 func TestCursorWaitsForNoPixels(t *testing.T) {
 	size := image.Pt(640, 400)
 	p, _ := bench(t, size, 0)
@@ -287,12 +288,16 @@ func TestCursorWaitsForNoPixels(t *testing.T) {
 		c := newReplica(t, fmt.Sprintf("a watcher, continuous updates: %v", going), d, size, false, rfb.Raw, rfb.CopyRect, rfb.PseudoCursor)
 		c.rest(d, &clock)
 		c.v.going, c.v.goes = going, p.image.Rect
+		controls := newReplica(t, "who controls", d, size, true, rfb.Raw, rfb.CopyRect, rfb.PseudoCursor)
+		controls.rest(d, &clock)
 		for i, at := range []image.Point{{300, 200}, {302, 203}, {630, 395}, {20, 390}} {
 			change()
 			d.setPointer(p, at)
 			c.v.request(true, p.image.Rect)
 			clock = clock.Add(time.Second)
-			before := c.updates
+			controls.v.request(true, p.image.Rect)
+			controls.step(clock)
+			before, encodes := c.updates, d.cache.stats.encodes.Load()
 			c.step(clock)
 			cur := arrow()
 			drawn := drawnCursor{cursor: cur, at: at, box: image.Rectangle{Min: at, Max: at.Add(cur.Size)}.Intersect(p.image.Rect)}
@@ -307,6 +312,9 @@ func TestCursorWaitsForNoPixels(t *testing.T) {
 			c.v.request(true, p.image.Rect)
 			c.step(clock)
 			c.exact(p)
+			if n := d.cache.stats.encodes.Load() - encodes; n > 2 { // where the cursor was, twice
+				t.Errorf("%s, move %d: %d regions are encoded for the watcher alone", c.name, i, n)
+			}
 			if c.updates != before+2 {
 				t.Errorf("%s, move %d: %d updates", c.name, i, c.updates-before)
 			}

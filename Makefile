@@ -26,6 +26,10 @@ build: ## relayd, hostd and hostd-pam into bin/; TURBO=1 makes hostd with libjpe
 	$(if $(TURBO),CGO_ENABLED=1 $(GOBUILD) -tags turbo$(comma)netgo$(comma)osusergo,CGO_ENABLED=0 $(GOBUILD)) -o bin/hostd ./hostd
 	CGO_ENABLED=1 $(GOBUILD) -o bin/hostd-pam ./hostd/pam
 
+# Root, for whom "make install" is, need not have Go in its path, so what is built stays as it is.
+bin/relayd bin/hostd bin/hostd-pam &:
+	$(MAKE) build
+
 web: ## what browsers load, from relayd/web/src into relayd/web/dist, which is committed; wants npm
 	.ci/bundle relayd/web/dist
 
@@ -57,7 +61,7 @@ demo: build ## a relay, this computer and a desktop to try; ADDRESS=0.0.0.0 lets
 	go build -o .demo/demo ./.ci/demo
 	@exec .demo/demo $(if $(ADDRESS),-address $(ADDRESS))
 
-install: build ## into DESTDIR and PREFIX (/usr/local); settings in /etc/helmline are kept
+install: bin/relayd bin/hostd bin/hostd-pam ## what "make build" made, into DESTDIR and PREFIX (/usr/local); settings in /etc/helmline are kept
 	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(unitdir) $(DESTDIR)$(usersdir) $(DESTDIR)/etc/helmline $(DESTDIR)/etc/pam.d
 	install -m 755 bin/relayd bin/hostd bin/hostd-pam $(DESTDIR)$(bindir)
 	for u in relayd.service relayd.socket hostd.service hostd-net.service; do \

@@ -81,7 +81,7 @@ func TestBehaviours(t *testing.T) {
 		_, err = w.Hostd.Do(w.Ctx, w.Code+"\n", "code", "set", "--stdin")
 		w.Check(err)
 		b.Do(
-			step{"page": 1, "see": "Online"}, // by itself
+			step{"page": 1, "see": "Online"},
 			step{"page": 1, "close": true},
 			step{"go": "/computers", "see": "Online", "look": "8-computers"},
 		)
@@ -252,10 +252,10 @@ func TestBehaviours(t *testing.T) {
 		b.Do(step{"go": at("/connect?role=watch"), "code": w.Code, "gone": "#login"})
 		v.Close()
 		b.Do(step{"click": "#leave", "see": "It lasted"})
-		_, detail, _ := strings.Cut(viewer, ": ")
-		detail, remedy, _ := strings.Cut(detail, "; ")
-		remedy, _, _ = strings.Cut(remedy, " (") // how, with that viewer
-		if !strings.Contains(page, detail) || !strings.Contains(strings.ToLower(page), remedy) {
+		_, remedy, _ := strings.Cut(viewer, "; ") // before the detail, which names an address
+		remedy, detail, _ := strings.Cut(remedy, " (")
+		_, detail, _ = strings.Cut(detail, "): ") // how, with that viewer
+		if detail == "" || remedy == "" || !strings.Contains(page, detail) || !strings.Contains(strings.ToLower(page), remedy) {
 			w.T.Errorf("the page says %q, a viewer %q", page, viewer)
 		}
 		records := map[string]string{}

@@ -42,7 +42,7 @@ func TestRefusals(t *testing.T) {
 	for _, c := range []struct{ name, user, password, want string }{
 		{"unknown computer", otherAccount + "/desk99", otherPassword, none},
 		{"someone else's computer", otherAccount + "/" + Computer, otherPassword, none},
-		{"no computer named", Account, w.Password, "40009: add /COMPUTER to the user name"},
+		{"no computer named", Account, w.Password, "40009: no computer named; your computers: "},
 		{"wrong password", Account + "/" + Computer, "not the password", wrong},
 		{"unknown account", "nobody@example.com/" + Computer, "not the password", wrong},
 	} {

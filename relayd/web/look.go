@@ -27,7 +27,7 @@ type look struct {
 }
 
 func newLook(a *Assets, log *slog.Logger) (*look, error) {
-	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "to": to, "lower": strings.ToLower, "noSection": func() section { return section{} }, "scope": scope, "noAsk": func() account.Ask { return account.Ask{} }, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
+	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "to": to, "at": at, "lower": strings.ToLower, "noSection": func() section { return section{} }, "scope": scope, "noAsk": func() account.Ask { return account.Ask{} }, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
 	return &look{log, t}, err
 }
 
@@ -40,6 +40,14 @@ func when(t time.Time) string {
 type step struct{ To, Next string }
 
 func to(to, next string) step { return step{to, next} }
+
+// A place is where a page stands among those that its top leads to.
+type place struct {
+	Account any
+	Page    string
+}
+
+func at(account any, page string) place { return place{account, page} }
 
 // show writes one page.
 func (l *look) show(w http.ResponseWriter, r *http.Request, status int, page string, data any) {

@@ -69,7 +69,7 @@ func TestSizeStorm(t *testing.T) {
 	watcher.Paints = image.Pt(32, 32) // the desktop's pointer, which it does not move
 	watcher.WaitEqual(w.Desk)
 	_, err := w.Desk.Output(w.Ctx, "sh", "-c",
-		`for i in $(seq 50); do for s in 800x600 1280x960 640x480 1024x768; do xrandr -s $s || exit; sleep 0.04; done; done`)
+		`for i in $(seq 50); do for s in 800x600 1280x960 640x480 1024x768; do xrandr -s $s || exit; sleep 0.03; done; done`)
 	w.Check(err)
 	w.waitSize(w.Desk, image.Pt(1024, 768))
 	v.WaitEqual(w.Desk)
@@ -77,7 +77,7 @@ func TestSizeStorm(t *testing.T) {
 
 	id := v.window(v.title)
 	_, err = v.Screen.Output(w.Ctx, "sh", "-c",
-		`i=0; while [ $i -lt 200 ]; do xdotool windowsize `+id+` $((700 + i * 37 % 400)) $((600 + i * 53 % 300)); sleep 0.04; i=$((i+1)); done`)
+		`i=0; while [ $i -lt 200 ]; do xdotool windowsize `+id+` $((700 + i * 37 % 400)) $((600 + i * 53 % 300)); sleep 0.03; i=$((i+1)); done`)
 	w.Check(err)
 	v.Resize(image.Pt(1111, 777))
 	w.waitSize(w.Desk, image.Pt(1111, 777))

@@ -21,7 +21,7 @@ const (
 	reach      = 128 // rows above and below an area from where something may have come
 )
 
-// Hashes are those of rows.
+// hashes are those of rows.
 type hashes struct {
 	before, now []uint64
 	table       []int32 // of before, by hash: 1 + index of the last such row; 0: free

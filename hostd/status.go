@@ -223,6 +223,7 @@ func unlockCommand(out io.Writer) *command {
 // Fingerprints are how this computer can be recognised.
 type Fingerprints struct {
 	Certificate string `json:"certificate,omitempty"` // SHA-256 of the RFB server's, which viewers show
+	Pin         string `json:"pin,omitempty"`         // SHA-256 of its public key, which TigerVNC shows
 	RSA         string `json:"rsa,omitempty"`         // of the RFB server's key for RSA-AES, as viewers show it
 	Tunnel      string `json:"tunnel,omitempty"`      // of the key that the relay knows
 	Relay       string `json:"relay,omitempty"`       // of the relay's key that this computer insists on
@@ -245,6 +246,7 @@ func fingerprintCommand(out io.Writer) *command {
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		for _, l := range [][2]string{
 			{"certificate of this computer (viewers through the SSH door show it)", f.Certificate},
+			{"the same, as TigerVNC shows it (pin-sha256)", f.Pin},
 			{"its RSA key (viewers with RSA-AES show it, browsers among them)", f.RSA},
 			{"key of this computer's tunnel", f.Tunnel},
 			{"key of the relay " + f.RelayAddr, f.Relay},
@@ -277,7 +279,7 @@ func fingerprints(dir string) (Fingerprints, error) {
 		if err != nil {
 			return f, err
 		}
-		f.Certificate = desktop.Fingerprint(cert)
+		f.Certificate, f.Pin = desktop.Fingerprint(cert), desktop.Pin(cert)
 	}
 	if ok, err = have(desktop.RSAKeyFile); err != nil {
 		return f, err

@@ -39,7 +39,7 @@ func TestFingerprints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Fingerprints{RSA: key.Fingerprint(), Certificate: desktop.Fingerprint(cert)}
+	want := Fingerprints{RSA: key.Fingerprint(), Certificate: desktop.Fingerprint(cert), Pin: desktop.Pin(cert)}
 	if f, err := fingerprints(dir); err != nil || f != want {
 		t.Errorf("%+v, %v, not %+v", f, err, want)
 	}

@@ -18,6 +18,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -191,11 +192,19 @@ func fingerprint(der []byte) string {
 	return "SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:])
 }
 
-// fingerprints are those of the keys in use.
+func pin(leaf *x509.Certificate) string {
+	sum := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// fingerprints are those of the keys in use, as programs show them: of the certificate relayd's log, browsers, and TigerVNC, which shows a pin of
+// its key (RFC 7469, section 2.4).
 func fingerprints(key ssh.Signer, cert *certificate) []admin.Fingerprint {
 	leaf := cert.current.Load().Leaf
 	return []admin.Fingerprint{
 		{What: "ssh", Type: "ED25519", Hash: ssh.FingerprintSHA256(key.PublicKey())},
 		{What: "tls", Type: leaf.PublicKeyAlgorithm.String(), Hash: fingerprint(leaf.Raw)},
+		{What: "tls", Type: "hex", Hash: strings.ReplaceAll(fmt.Sprintf("% X", sha256.Sum256(leaf.Raw)), " ", ":")},
+		{What: "tls", Type: "pin-sha256", Hash: pin(leaf)},
 	}
 }

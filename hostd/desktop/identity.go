@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -146,6 +147,15 @@ func Fingerprint(c tls.Certificate) string {
 		pairs = append(pairs, digits[i:i+2])
 	}
 	return strings.Join(pairs, ":")
+}
+
+// Pin is the SHA-256 of a certificate's public key as TigerVNC shows it behind "pin-sha256=" (RFC 7469, section 2.4).
+func Pin(c tls.Certificate) string {
+	if c.Leaf == nil {
+		return ""
+	}
+	sum := sha256.Sum256(c.Leaf.RawSubjectPublicKeyInfo)
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 func newCertificate(certName, keyName string, names []string) error {

@@ -3,7 +3,9 @@ package desktop
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"io/fs"
 	"math/big"
@@ -57,6 +59,9 @@ func TestCertificate(t *testing.T) {
 	}
 	if fp := Fingerprint(c); len(fp) != 95 || strings.Count(fp, ":") != 31 {
 		t.Errorf("fingerprint %q", fp)
+	}
+	if sum, err := base64.StdEncoding.DecodeString(Pin(c)); err != nil || sha256.Sum256(leaf.RawSubjectPublicKeyInfo) != [32]byte(sum) {
+		t.Errorf("pin %q, %v", Pin(c), err)
 	}
 	if st, err := os.Stat(filepath.Join(dir, CertKeyFile)); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("key: %v, %v", st, err)

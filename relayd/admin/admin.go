@@ -37,8 +37,8 @@ type Host struct {
 // Fingerprint is how people compare a key of the relay.
 type Fingerprint struct {
 	What string `json:"what"` // ssh: the SSH door's host key; tls: the certificate of the TLS doors
-	Type string `json:"type"` // as in ED25519
-	Hash string `json:"hash"` // SHA256:…
+	Type string `json:"type"` // as in ED25519; hex or pin-sha256: the same as browsers or TigerVNC show it
+	Hash string `json:"hash"` // SHA256:… but for those
 }
 
 // Invitation lets one computer enrol.

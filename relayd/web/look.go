@@ -27,7 +27,7 @@ type look struct {
 }
 
 func newLook(a *Assets, log *slog.Logger) (*look, error) {
-	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "to": to, "at": at, "lower": strings.ToLower, "noSection": func() section { return section{} }, "scope": scope, "noAsk": func() account.Ask { return account.Ask{} }, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
+	t, err := template.New("").Funcs(template.FuncMap{"asset": a.URL, "when": when, "to": to, "at": at, "browser": browser, "lower": strings.ToLower, "noSection": func() section { return section{} }, "scope": scope, "noAsk": func() account.Ask { return account.Ask{} }, "blank": func() listed { return listed{State: "offline"} }}).ParseFS(pages, "pages/*.html")
 	return &look{log, t}, err
 }
 
@@ -48,6 +48,24 @@ type place struct {
 }
 
 func at(account any, page string) place { return place{account, page} }
+
+// browser is what people call the browser that sends a User-Agent; the header itself if that names none that is known.
+func browser(agent string) string {
+	named := func(names [][2]string) string {
+		for _, n := range names { // the first that is there: they claim to be each other
+			if strings.Contains(agent, n[0]) {
+				return n[1]
+			}
+		}
+		return ""
+	}
+	name := named([][2]string{{"Edg", "Edge"}, {"OPR/", "Opera"}, {"Firefox/", "Firefox"}, {"FxiOS/", "Firefox"}, {"Chrome/", "Chrome"}, {"CriOS/", "Chrome"}, {"Safari/", "Safari"}})
+	on := named([][2]string{{"Windows", "Windows"}, {"Android", "Android"}, {"iPhone", "iPhone"}, {"iPad", "iPad"}, {"Mac OS X", "macOS"}, {"CrOS", "ChromeOS"}, {"Linux", "Linux"}})
+	if name == "" || on == "" {
+		return agent
+	}
+	return name + " on " + on
+}
 
 // show writes one page.
 func (l *look) show(w http.ResponseWriter, r *http.Request, status int, page string, data any) {

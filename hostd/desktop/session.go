@@ -82,7 +82,7 @@ type session struct {
 	screens  []frame.Screen  // it was about, or there are no several
 	screen   int             // of them, that is shown, from 1; 0: all
 	aside    bool            // control is asked for while the desktop is watched on
-	denied   *refuse.Refusal // of what was asked for so, or control was taken
+	denied   *refuse.Refusal // of what was asked for so, or control was taken, or the session is over
 	gives    bool            // the question was answered so
 	ask      ipc.Ask         // what question is about
 	heeds    time.Time       // from then on keys answer question
@@ -324,7 +324,7 @@ func (s *session) look(ctx context.Context) {
 // over shows the last page.
 func (s *session) over(r *refuse.Refusal, now time.Time) {
 	s.wipePage()
-	s.state, s.page, s.notice, s.question = closes, form.Over(s.srv.name(), r), nil, nil
+	s.state, s.page, s.notice, s.question, s.denied = closes, form.Over(s.srv.name(), r), nil, nil, r
 	s.desk, s.idle, s.until = nil, time.Time{}, now.Add(closingTime)
 	s.dropOffer()
 	s.epoch.Store(0)

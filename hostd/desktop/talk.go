@@ -53,6 +53,7 @@ type told struct {
 	Screen   int       `json:"screen"`  // that is shown, from 1; 0: all
 	AtEnd    string    `json:"at_end"`  // what the session does to the desktop at its end, of endings; empty: it can do nothing
 	Ended    string    `json:"ended"`   // what has come of it, of outcomes; empty: nothing yet
+	Over     bool      `json:"over"`    // the session ends, for what Refusal says
 
 	Refusal *refuse.Refusal `json:"refusal,omitempty"` // of what was last wanted, or why control was lost
 }
@@ -235,7 +236,7 @@ func (s *session) tellPage() {
 	t := told{
 		Shows: s.state == shows, Control: s.control && s.state == shows, Asking: s.aside, Holder: refuse.Printable(s.lease.Holder, tunnel.MaxAccount), Since: s.lease.Since,
 		Force: s.force, User: s.user, Greeter: s.srv.welcomed().Greeter, Recorded: s.isRecorded(), Refusal: s.denied,
-		Screens: len(s.screens), Screen: s.screen,
+		Screens: len(s.screens), Screen: s.screen, Over: s.state == closes,
 	}
 	if s.question != nil {
 		t.Asker, t.Asks, t.Left = s.ask.Asker, refuse.Printable(s.ask.Account, tunnel.MaxAccount), left(s.ask.Until, time.Now())

@@ -120,7 +120,11 @@ func TestTalk(t *testing.T) {
 		return len(h.ends) == 2 && h.ends[1] == ipc.AtEnd{Session: h.holder, Do: ipc.EndLogsOff, Now: true}
 	})
 	h.with(func() { h.send(ipc.TypeEnded, ipc.Ended{Session: h.holder, Outcome: ipc.OutcomeFailed}) })
-	a.until("what came of it", func(w pageWord) bool { return w.State.Ended == "failed" })
+	a.until("what came of it", func(w pageWord) bool { return w.State.Ended == "failed" && !w.State.Over })
+	h.with(func() { h.send(ipc.TypeEnd, ipc.End{Session: h.holder, Refusal: refuse.Ended.Of("root")}) })
+	a.until("why it ends", func(w pageWord) bool {
+		return w.State.Over && w.State.Refusal != nil && w.State.Refusal.Code == refuse.Ended.Code
+	})
 }
 
 // Who may not talk, and what ends a talk.

@@ -220,6 +220,11 @@ class Attempt {
 
     hear(word) {
         const s = this.session;
+        if (word.host?.state?.over) { // the picture says why for a while, and then the connection ends
+            run = null;
+            this.rfb.disconnect();
+            return end(s.since, word.host.state.refusal);
+        }
         bar.hear(word);
         if (!s.wants || !word.host?.state?.shows) return;
         if (!word.host.state.control) this.channel.say({ host: { want: s.wants } });

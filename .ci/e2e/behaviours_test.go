@@ -81,6 +81,7 @@ func TestBehaviours(t *testing.T) {
 		_, err = w.Hostd.Do(w.Ctx, w.Code+"\n", "code", "set", "--stdin")
 		w.Check(err)
 		b.Do(
+			step{"see": Computer + " is here"}, // by itself, as there:
 			step{"page": 1, "see": "Online"},
 			step{"page": 1, "close": true},
 			step{"go": "/computers", "see": "Online", "look": "8-computers"},

@@ -26,10 +26,11 @@ func TestBrowserComesBack(t *testing.T) {
 	b.Do(step{"type": "first\n"})
 	d.WaitTyped("first\n")
 
+	b.Do(step{"page": 1, "go": "/computers", "see": "In use"}, step{"see": "You control it"})
 	w.RelayProc.End()
-	b.Do(step{"see": "Connection lost", "shot": "lost", "axe": true})
+	b.Do(step{"see": "Connection lost", "shot": "lost", "axe": true}, step{"page": 1, "see": "The relay does not answer", "axe": true})
 	w.RestartRelay()
-	b.Do(step{"gone": "#lost", "see": "You control it", "type": "second\n"})
+	b.Do(step{"page": 1, "gone": "#stale"}, step{"gone": "#lost", "see": "You control it", "type": "second\n"})
 	d.WaitTyped("first\nsecond\n")
 
 	for _, c := range []struct {
@@ -53,7 +54,10 @@ func TestBrowserComesBack(t *testing.T) {
 	b.Do(step{"see": "40019", "shot": "again", "axe": true})
 	b.Do(step{"code": w.Code, "see": "You control it", "type": "again\n"})
 	d.WaitTyped("first\nsecond\nviewer\nhost\nagain\n")
-	b.Do(step{"click": "#leave", "see": "You ended it."})
+	_, err := w.Hostd.Do(w.Ctx, "", "end", "--all")
+	w.Check(err)
+	b.Do(step{"see": "40014: the session was ended by", "axe": true}, step{"click": ".again", "see": "Log in to this computer"}, step{"code": w.Code, "see": "You control it"},
+		step{"click": "#leave", "see": "You ended it."})
 }
 
 // oneController checks that of those joined to the computer no more than one has control.

@@ -8,6 +8,8 @@ const blankAsk = document.getElementById("ask").content.firstElementChild;
 const section = document.getElementById("section").content.firstElementChild;
 const search = document.getElementById("search");
 const none = document.getElementById("none");
+const stale = document.getElementById("stale");
+const silenceTime = 5000; // ms without a stream after which the list may be wrong; the relay ends one now and then, and browsers ask again after 3 s
 
 // text is what a person reads of the state; the sign before it is the style sheet's.
 function text(c) {
@@ -111,5 +113,14 @@ find.addEventListener("submit", event => event.preventDefault());
 search.addEventListener("input", narrow);
 const events = new EventSource("/api/hosts/events");
 events.onmessage = event => show(JSON.parse(event.data));
+let silence = 0; // a timer while there is no stream
+events.onopen = () => {
+    clearTimeout(silence);
+    silence = 0;
+    stale.hidden = true;
+};
 // An answer that is no stream ends it for good: not signed in any more, most likely.
-events.onerror = () => { if (events.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 10000); };
+events.onerror = () => {
+    silence ||= setTimeout(() => { stale.hidden = false; }, silenceTime);
+    if (events.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 10000);
+};

@@ -214,7 +214,7 @@ func (s *server) keepUplink(ctx context.Context, cfg Config, bye func() tunnel.R
 
 // online tells hostd how the tunnel is.
 func (s *server) online(e Enrolment, st uplink.Status) {
-	o := ipc.Online{Online: st.Online, Relay: e.Addr, Since: st.Since}
+	o := ipc.Online{Online: st.Online, Relay: e.Addr, Name: e.Name, Since: st.Since}
 	if st.Err != nil {
 		o.Err = refuse.Printable(st.Err.Error(), refuse.MaxText)
 	}
@@ -231,7 +231,7 @@ func (s *server) newSession(relay, account string, role ipc.Role, e2e bool) (*se
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.sessions) >= maxSessions {
-		return nil, refuse.TooMany.Of(s.welcome.Name)
+		return nil, refuse.TooMany.Of(s.called())
 	}
 	s.last++
 	se := &session{
@@ -265,6 +265,11 @@ func (s *server) welcomed() ipc.Welcome {
 func (s *server) name() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.called()
+}
+
+// called is name while mu is held.
+func (s *server) called() string {
 	if s.enrolment.Name != "" {
 		return s.enrolment.Name
 	}

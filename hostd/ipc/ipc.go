@@ -294,6 +294,7 @@ type Resize struct {
 type Online struct {
 	Online bool
 	Relay  string // host:port
+	Name   string // of this computer there; empty: not known
 	Since  time.Time
 	Err    string // why not
 }

@@ -116,6 +116,10 @@ func TestHeld(t *testing.T) {
 	watcher := s.enter("dora@example.com", "alice", ipc.RoleWatch)
 	_, r = s.control(watcher, true, true)
 	wantCode(t, r, 40015)
+	s.net.send(ipc.TypeOnline, ipc.Online{Online: true, Name: "desk<"})
+	if _, r = s.control(watcher, true, true); !strings.Contains(r.Error(), "you may watch desk ,") {
+		t.Fatalf("not by its name at the relay: %v", r)
+	}
 
 	t.Run("asked, and denied", func(t *testing.T) {
 		s.net.send(ipc.TypeControl, ipc.Control{ID: s.id(), Session: b, Take: true})

@@ -145,12 +145,20 @@ func (m *Monitor) netGone(n *netPart) {
 }
 
 func (m *Monitor) isOnline(_ *netPart, o ipc.Online) error {
-	o.Relay, o.Err = refuse.Printable(o.Relay, 255), refuse.Printable(o.Err, 255)
+	o.Relay, o.Name, o.Err = refuse.Printable(o.Relay, 255), refuse.Printable(o.Name, 63), refuse.Printable(o.Err, 255)
 	m.online = o
 	if !o.Online {
 		m.told()
 	}
 	return nil
+}
+
+// name is what people call this computer: its name at the relay, else its own.
+func (m *Monitor) name() string {
+	if m.online.Name != "" {
+		return m.online.Name
+	}
+	return m.c.Name
 }
 
 // Away has the relay told why the computer is about to go, or with 0 that it is here again. It returns when the relay has been

@@ -116,7 +116,7 @@ func (m *Monitor) notTaped(d *desktop, cause string) {
 func (m *Monitor) endNotTaped(d *desktop, cause string) {
 	for id, s := range m.sessions {
 		if s.desktop == d {
-			m.toNet(ipc.TypeEnd, ipc.End{Session: id, Refusal: refuse.NotRecorded.Of(m.c.Name, cause)})
+			m.toNet(ipc.TypeEnd, ipc.End{Session: id, Refusal: refuse.NotRecorded.Of(m.name(), cause)})
 			m.endSession(id, false)
 		}
 	}

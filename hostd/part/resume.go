@@ -71,7 +71,7 @@ func (m *Monitor) forget(b *wayBack) {
 // It has control again if that is still its own, or nobody's.
 func (m *Monitor) resume(n *netPart, s *session, l ipc.Login) {
 	b := m.provenBack(s.account, l.Secret)
-	refusal := refuse.NotResumed.Of(m.c.Name)
+	refusal := refuse.NotResumed.Of(m.name())
 	var at place
 	if b != nil {
 		at, refusal = m.placeFor(b.user, b.admin)

@@ -75,9 +75,9 @@ func (m *Monitor) open(n *netPart, o ipc.Open) error {
 	var r *refuse.Refusal
 	switch {
 	case m.c.RequireE2E && !o.E2E:
-		r = refuse.NeedsE2E.Of(m.c.Name)
+		r = refuse.NeedsE2E.Of(m.name())
 	case len(m.sessions) >= m.c.MaxSessions:
-		r = refuse.TooMany.Of(m.c.Name)
+		r = refuse.TooMany.Of(m.name())
 	case o.Role == ipc.RoleControl:
 		r = m.lease.Held(account)
 	}
@@ -93,7 +93,7 @@ func (m *Monitor) open(n *netPart, o ipc.Open) error {
 }
 
 // ended is the answer about a session that is over, or never was.
-func (m *Monitor) ended() *refuse.Refusal { return refuse.Ended.Of(m.c.Name) }
+func (m *Monitor) ended() *refuse.Refusal { return refuse.Ended.Of(m.name()) }
 
 func (m *Monitor) login(n *netPart, l ipc.Login) error {
 	s := m.sessions[l.Session]
@@ -194,7 +194,7 @@ func (m *Monitor) control(n *netPart, c ipc.Control) error {
 		answer(refuse.Busy.Of())
 		return nil
 	case s.role == ipc.RoleWatch:
-		answer(refuse.WatchOnly.Of(m.c.Name))
+		answer(refuse.WatchOnly.Of(m.name()))
 		return nil
 	}
 	how := lease.Plain

@@ -252,7 +252,7 @@ func (m *Monitor) workerGone(d *desktop, w *workerPart, cause string) {
 	if d.cause == "" {
 		d.cause = cause
 	}
-	why := refuse.NoScreen.Of(m.c.Name, d.cause)
+	why := refuse.NoScreen.Of(m.name(), d.cause)
 	late := time.Since(d.down) >= m.times.down
 	for _, s := range m.sessions {
 		if s.desktop == d && (late || d.failures >= maxFails && !s.attached) {

@@ -231,7 +231,7 @@ func TestWebManager(t *testing.T) {
 	alice.post(at+"/share", form("bob@example.com", "manage", "hour"))
 	alice.post(at+"/share", form("carol@example.com", "manage", ""))
 	_, page, _ := bob.get(at)
-	for text, want := range map[string]bool{"Shared with": true, "Rename": true, "Remove": false, `value="manage"`: false, "Take the right": false} {
+	for text, want := range map[string]bool{"Shared with": true, "Rename": true, "Remove": false, `value="manage"`: false} {
 		if strings.Contains(page, text) != want {
 			t.Errorf("bob's page has %q: %v", text, !want)
 		}

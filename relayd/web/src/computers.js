@@ -26,7 +26,7 @@ function text(c) {
 
 function joined(c) {
     const all = c.joined ?? [];
-    const what = role => role === "watch" ? "watching" : "in control or about to be";
+    const what = role => role === "watch" ? "watching" : "in control, or coming to it";
     return all.map(j => `${j.account}, ${what(j.role)}, since ${when(j.since)}`).join("; ");
 }
 

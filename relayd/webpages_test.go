@@ -269,6 +269,15 @@ func TestWebManager(t *testing.T) {
 	if _, page, _ := bob.post(at+"/share", form("dave@example.com", "none", "")); strings.Contains(page, "dave@example.com") {
 		t.Errorf("taken:\n%s", page)
 	}
+	if status, _, _ := alice.post(at+"/leave", nil); status != http.StatusBadRequest {
+		t.Errorf("its owner leaves it: %d", status)
+	}
+	if _, page, _ := bob.post(at+"/leave", nil); strings.Contains(page, "desk8") {
+		t.Errorf("bob has left:\n%s", page)
+	}
+	if status, _, _ := bob.get(at); status != http.StatusNotFound {
+		t.Errorf("bob has left, and his page of it: %d", status)
+	}
 }
 
 // Its owner, and nobody else, adds, names, shares and removes a computer; each change is in the audit log.

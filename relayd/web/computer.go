@@ -264,6 +264,34 @@ func (s *Server) shareWith(r *http.Request, p *Person, c *registry.Computer) err
 	return err
 }
 
+// leave serves POST /computers/{computer}/leave.
+func (s *Server) leave(w http.ResponseWriter, r *http.Request) {
+	p, c, ok := s.asOne(joins, w, r)
+	if !ok {
+		return
+	}
+	if err := s.giveUp(r, p, c); err != nil {
+		s.altered(w, r, p, c, err)
+		return
+	}
+	http.Redirect(w, r, home, http.StatusSeeOther)
+}
+
+// joins is anybody who has a right to a computer.
+func joins(*Person, *registry.Computer) bool { return true }
+
+// giveUp takes a person's own right to a computer of somebody else: nobody has to keep what they never asked for.
+func (s *Server) giveUp(r *http.Request, p *Person, c *registry.Computer) error {
+	if owns(p, c) {
+		return errors.New("the computer is your own: remove it instead")
+	}
+	e := audit.Event{Kind: "host.share", Computer: c.Owner + "/" + c.Name, ComputerID: c.ID, Account: p.Account.Email, Detail: registry.RightNone.String()}
+	return s.alter(r, p, e, func(ctx context.Context) error {
+		_, err := s.Computers.Offer(ctx, c.ID, p.Account.Email, registry.RightNone, time.Time{})
+		return err
+	})
+}
+
 // lend is until when somebody who manages a computer, and does not own it, may give another a right: no longer than they have their own.
 // Who manages it is for the owner to say.
 func (s *Server) lend(ctx context.Context, c *registry.Computer, email string, right registry.Right, until time.Time) (time.Time, error) {

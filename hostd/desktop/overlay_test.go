@@ -54,19 +54,15 @@ func residentBytes(t *testing.T) int {
 
 // Who leaves while a page shows leaves no memory either.
 func TestPagesOfOneWhoLeaves(t *testing.T) {
-	s, h := start(t, small)
+	s, _ := start(t, small)
 	const who = "alice@example.com"
 	c := view(t, s, who, tunnel.RoleControl, rfbtest.Config{})
 	says(t, s, who, c, "Log in to this computer")
 	sees(t, c, 1, 1, form.Background)
-	send := &s.session(who).view.send
+	se := s.session(who)
 	c.Close()
-	h.await("the end", func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return len(s.sessions) == 0
-	})
-	for _, o := range send.overlays {
+	<-se.talk.over
+	for _, o := range se.view.send.overlays {
 		if o.image.Pix != nil || o.spare.Pix != nil {
 			t.Error("pixels are left")
 		}

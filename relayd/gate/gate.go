@@ -110,7 +110,7 @@ func (g *Gate) Handle(ctx context.Context, raw net.Conn, at *turnstile.Place) er
 	if err := raw.SetDeadline(time.Now().Add(times.KeyExchange)); err != nil {
 		return err
 	}
-	conn, chans, reqs, err := ssh.NewServerConn(&strictConn{Conn: raw}, g.config(v))
+	conn, chans, reqs, err := ssh.NewServerConn(newStrictConn(raw), g.config(v))
 	if err != nil {
 		return v.failed(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -26,6 +28,23 @@ type strictConn struct {
 	net.Conn
 	seen []byte // what the client sent so far, in clear; nil once done
 	done bool
+
+	writes atomic.Int32
+	began  chan struct{} // closed when the server's version and KEXINIT were written, or could not be; nil: not waited for
+}
+
+// beginTime bounds the wait for the server's own KEXINIT.
+const beginTime = time.Second
+
+func newStrictConn(c net.Conn) *strictConn { return &strictConn{Conn: c, began: make(chan struct{})} }
+
+// Write notes that the server has begun: x/crypto/ssh writes its version and its KEXINIT at once each.
+func (c *strictConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if c.began != nil && c.writes.Add(1) == 2 {
+		close(c.began)
+	}
+	return n, err
 }
 
 func (c *strictConn) Read(p []byte) (int, error) {
@@ -39,7 +58,13 @@ func (c *strictConn) Read(p []byte) (int, error) {
 		kexErr = errNotStrict
 	}
 	if kexErr == errNotStrict {
-		_, _ = c.Write(disconnect(kexErr.Error())) // the client may have gone
+		if c.began != nil { // a client that has no KEXINIT yet does not expect the end
+			select {
+			case <-c.began:
+			case <-time.After(beginTime):
+			}
+		}
+		_, _ = c.Conn.Write(disconnect(kexErr.Error())) // the client may have gone
 	}
 	if kexErr != nil {
 		return 0, kexErr

@@ -56,7 +56,7 @@ func TestStrictKeyExchange(t *testing.T) {
 func TestWeakClientIsToldWhy(t *testing.T) {
 	c, s := net.Pipe()
 	defer c.Close()
-	go ssh.NewServerConn(&strictConn{Conn: s}, (&Gate{HostKey: newKey(t)}).config(&visit{}))
+	go ssh.NewServerConn(newStrictConn(s), (&Gate{HostKey: newKey(t)}).config(&visit{}))
 	told := make(chan string, 1)
 	go func() {
 		b, _ := io.ReadAll(c)
@@ -69,6 +69,9 @@ func TestWeakClientIsToldWhy(t *testing.T) {
 	end := strings.Index(got, errNotStrict.Error())
 	if end < 0 || !strings.Contains(got[:end], "\x01\x00\x00\x00\x03") {
 		t.Errorf("the client is told %q", got)
+	}
+	if !strings.Contains(got[:max(end, 0)], "kex-strict-s-v00@openssh.com") {
+		t.Errorf("the end comes before the server's KEXINIT: %q", got)
 	}
 	if b := disconnect("x"); len(b)%8 != 0 || b[4] < 4 || int(binary.BigEndian.Uint32(b)) != len(b)-4 {
 		t.Errorf("a packet of %d bytes, %d of them padding", len(b), b[4])

@@ -30,12 +30,12 @@ func (o *overlay) draw(painter *form.Painter, page *form.Page, size image.Point,
 		changed.Add(o.image.Rect)
 	}
 	same := o.page != nil && page != nil && size == o.size
-	o.page, o.size = page, size
 	if page == nil {
 		o.close()
 		o.size = size
 		return
 	}
+	o.page, o.size = page, size
 	box := painter.Bounds(page, size)
 	if o.spare.Rect.Size() == box.Size() && o.spare.Pix != nil {
 		o.spare.Rect = box

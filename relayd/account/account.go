@@ -12,7 +12,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/ssh"
-	"golang.org/x/time/rate"
 
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/relayd/audit"
@@ -55,13 +54,14 @@ type Service struct {
 	ceremonies ceremonies
 	codes      *audit.Limit // records of wrong codes, which cost a part of a source's budget, but no argon2id
 
-	mu          sync.Mutex // guards what follows
-	revoke      []func(accountID int64, why string)
-	fresh       map[int64]fresh         // by account
-	codePaces   map[int64]*rate.Limiter // likewise
-	signInPaces map[int64]*rate.Limiter // likewise
-	asks        map[int64][]*ask        // likewise
-	attended    func(accountID int64) bool
+	tries   *audit.Paces // of an authenticator's codes
+	signIns *audit.Paces
+
+	mu       sync.Mutex // guards what follows
+	revoke   []func(accountID int64, why string)
+	fresh    map[int64]fresh  // by account
+	asks     map[int64][]*ask // likewise
+	attended func(accountID int64) bool
 }
 
 // Trail is the audit log.
@@ -101,16 +101,16 @@ func newService(ctx context.Context, stateDir string, st *store.Store, trail Tra
 	}
 	hashes := prometheus.NewCounter(prometheus.CounterOpts{Name: "relayd_password_hashes_total", Help: "Runs of argon2id; each sign-in by password that is not refused before takes exactly one."})
 	s := &Service{
-		store:       st,
-		log:         log,
-		hasher:      newHasher(pepper, c, hashes.Inc),
-		sealer:      sealer,
-		fresh:       map[int64]fresh{},
-		codePaces:   map[int64]*rate.Limiter{},
-		signInPaces: map[int64]*rate.Limiter{},
-		asks:        map[int64][]*ask{},
-		budget:      newBudget(pepper, size, failures),
-		trail:       trail,
+		store:   st,
+		log:     log,
+		hasher:  newHasher(pepper, c, hashes.Inc),
+		sealer:  sealer,
+		fresh:   map[int64]fresh{},
+		tries:   audit.NewPaces(codeEvery, codeBurst),
+		signIns: audit.NewPaces(signInEvery, signInBurst),
+		asks:    map[int64][]*ask{},
+		budget:  newBudget(pepper, size, failures),
+		trail:   trail,
 		signins: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "relayd_signins_total", Help: "Sign-ins by door and result: ok, or the number of the refusal."},
 			[]string{"door", "result"}),
 		free:  audit.NewLimit(time.Second, 100),

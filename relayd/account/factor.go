@@ -12,8 +12,6 @@ import (
 	"net/netip"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/relayd/store"
 )
@@ -179,7 +177,7 @@ func (s *Service) secondFactor(ctx context.Context, h *Half, code string, src ne
 	if !s.mayTry(h) {
 		return "", refuse.SignIn.Of()
 	}
-	if len(plainCode(code)) == totpDigits && !s.pace(s.codePaces, h.account.ID, codeEvery, codeBurst).Allow() {
+	if len(plainCode(code)) == totpDigits && !s.tries.Pass(h.account.ID, 1) {
 		return "", refuse.SlowDown.Of(time.Now().Add(codeEvery).Format("15:04:05 MST"))
 	}
 	t, err := s.budget.admit(ctx, EmailKey(h.account.Email), src)
@@ -197,24 +195,10 @@ func (s *Service) secondFactor(ctx context.Context, h *Half, code string, src ne
 	case err != nil:
 		t.void()
 	default:
-		s.mu.Lock()
-		delete(s.codePaces, h.account.ID)
-		s.mu.Unlock()
+		s.tries.Forget(h.account.ID)
 		err = s.store.SetFailures(ctx, t.won()...)
 	}
 	return how, err
-}
-
-// pace is how fast an account may do one of the things that are bounded so.
-func (s *Service) pace(of map[int64]*rate.Limiter, account int64, every time.Duration, burst int) *rate.Limiter {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := of[account]
-	if l == nil {
-		l = rate.NewLimiter(rate.Every(every), burst)
-		of[account] = l
-	}
-	return l
 }
 
 // mayTry counts a try.

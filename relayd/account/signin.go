@@ -179,7 +179,7 @@ func (s *Service) Succeeded(ctx context.Context, a *Account, src netip.Addr, doo
 // succeeded says also by what.
 func (s *Service) succeeded(ctx context.Context, a *Account, src netip.Addr, door, how string) error {
 	err := s.store.Room()
-	if err == nil && !s.pace(s.signInPaces, a.ID, signInEvery, signInBurst).Allow() {
+	if err == nil && !s.signIns.Pass(a.ID, 1) {
 		err = refuse.Busy.Of()
 	}
 	if err == nil {

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/bridge/tunnel"
@@ -81,10 +80,11 @@ type Broker struct {
 
 	work sync.WaitGroup // looks at rights that have changed
 
+	begins *audit.Paces // of sessions
+
 	mu       sync.Mutex // guards what follows
 	sessions map[string]*Session
-	refusals map[int64]*audit.Limit  // records of refusals, by account
-	paces    map[int64]*rate.Limiter // of sessions, likewise
+	refusals map[int64]*audit.Limit // records of refusals, by account
 	closed   bool
 	idle     chan struct{} // closed when the last session of a closed broker is over
 }
@@ -93,7 +93,7 @@ type Broker struct {
 func New(log *slog.Logger, reg prometheus.Registerer, people People, computers Computers, codes Codes, trail Trail) *Broker {
 	return &Broker{
 		log: log, people: people, computers: computers, codes: codes, trail: trail, count: newMetrics(reg),
-		sessions: make(map[string]*Session), refusals: make(map[int64]*audit.Limit), paces: make(map[int64]*rate.Limiter), idle: make(chan struct{}),
+		sessions: make(map[string]*Session), refusals: make(map[int64]*audit.Limit), begins: audit.NewPaces(sessionEvery, sessionBurst), idle: make(chan struct{}),
 	}
 }
 
@@ -161,7 +161,7 @@ func (s *Session) reach(ctx context.Context) error {
 	if !ok {
 		return c.Absent()
 	}
-	if !s.broker.pace(s.Account.ID).Allow() {
+	if !s.broker.begins.Pass(s.Account.ID, 1) {
 		return refuse.TooOften.Of()
 	}
 	if err := s.broker.place(s, c, t.Most()); err != nil {
@@ -239,18 +239,6 @@ const (
 	sessionEvery = time.Second
 	sessionBurst = 500
 )
-
-// pace is how fast an account begins sessions.
-func (b *Broker) pace(account int64) *rate.Limiter {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	l := b.paces[account]
-	if l == nil {
-		l = rate.NewLimiter(rate.Every(sessionEvery), sessionBurst)
-		b.paces[account] = l
-	}
-	return l
-}
 
 func (b *Broker) add(s *Session) error {
 	b.mu.Lock()

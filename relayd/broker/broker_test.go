@@ -541,7 +541,7 @@ func TestSessionsOfOneAccountAreBounded(t *testing.T) {
 	}
 	const few = 20
 	began, n := time.Now(), 0
-	b.pace(alice.ID).AllowN(began, sessionBurst-few) // as if those had been opened
+	b.begins.Pass(alice.ID, sessionBurst-few) // as if those had been opened
 	var err error
 	for ; err == nil; n++ {
 		err = open(alice)

@@ -30,7 +30,7 @@ type strictConn struct {
 	done bool
 
 	writes atomic.Int32
-	began  chan struct{} // closed when the server's version and KEXINIT were written, or could not be; nil: not waited for
+	began  chan struct{} // closed when the server's version and KEXINIT were written, or could not be
 }
 
 // beginTime bounds the wait for the server's own KEXINIT.
@@ -41,7 +41,7 @@ func newStrictConn(c net.Conn) *strictConn { return &strictConn{Conn: c, began: 
 // Write notes that the server has begun: x/crypto/ssh writes its version and its KEXINIT at once each.
 func (c *strictConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	if c.began != nil && c.writes.Add(1) == 2 {
+	if c.writes.Add(1) == 2 {
 		close(c.began)
 	}
 	return n, err
@@ -58,11 +58,9 @@ func (c *strictConn) Read(p []byte) (int, error) {
 		kexErr = errNotStrict
 	}
 	if kexErr == errNotStrict {
-		if c.began != nil { // a client that has no KEXINIT yet does not expect the end
-			select {
-			case <-c.began:
-			case <-time.After(beginTime):
-			}
+		select { // a client that has no KEXINIT yet does not expect the end
+		case <-c.began:
+		case <-time.After(beginTime):
 		}
 		_, _ = c.Conn.Write(disconnect(kexErr.Error())) // the client may have gone
 	}

@@ -41,7 +41,9 @@ func TestStrictKeyExchange(t *testing.T) {
 			r    io.Reader
 		}{{"at once", strings.NewReader(c.in)}, {"byte by byte", iotest.OneByteReader(strings.NewReader(c.in))}} {
 			t.Run(c.name+", "+split.name, func(t *testing.T) {
-				got, err := io.ReadAll(&strictConn{Conn: fakeConn{r: split.r}})
+				conn := newStrictConn(fakeConn{r: split.r})
+				close(conn.began)
+				got, err := io.ReadAll(conn)
 				if c.err == "" && (err != nil || string(got) != c.in) {
 					t.Errorf("%d of %d bytes, %v", len(got), len(c.in), err)
 				}

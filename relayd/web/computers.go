@@ -100,7 +100,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, p *Person) {
 
 // dropHint serves POST /account/hint: the list shows it no more. With a computer it goes on to where that is explained.
 func (s *Server) dropHint(w http.ResponseWriter, r *http.Request, p *Person) {
-	if !s.paces.pass(p.Account.ID) {
+	if !s.changes.Pass(p.Account.ID, 1) {
 		s.look.refuse(w, r, http.StatusTooManyRequests, refuse.TooFast.Of())
 		return
 	}

@@ -96,7 +96,7 @@ func (s *Server) marks(set func(r *http.Request, p *Person, c *registry.Computer
 }
 
 func (s *Server) paced(p *Person) error {
-	if !s.paces.pass(p.Account.ID) {
+	if !s.changes.Pass(p.Account.ID, 1) {
 		return refuse.TooFast.Of()
 	}
 	return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/helmline/helmline/bridge/refuse"
 	"github.com/helmline/helmline/bridge/tunnel"
 	"github.com/helmline/helmline/relayd/account"
+	"github.com/helmline/helmline/relayd/audit"
 	"github.com/helmline/helmline/relayd/turnstile"
 )
 
@@ -90,7 +91,7 @@ type Server struct {
 	visits  visits
 	halves  halves
 	watches slots // pages that are told what changes
-	paces   paces // of changes
+	changes *audit.Paces
 	reads   slots // of the audit log
 	conns   slots // connections that count as an account's
 	stops   atomic.Bool
@@ -113,7 +114,7 @@ type Config struct {
 
 // New makes the door, with the visits that survived a restart.
 func New(ctx context.Context, c Config) (*Server, error) {
-	s := &Server{Config: c}
+	s := &Server{Config: c, changes: audit.NewPaces(changeEvery, changeBurst)}
 	s.TLS = c.TLS.Clone()
 	s.TLS.NextProtos = []string{"http/1.1"} // WebSockets need it
 	assets, err := NewAssets()

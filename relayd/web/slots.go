@@ -3,8 +3,6 @@ package web
 import (
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // slots count what each account has open at once.
@@ -48,23 +46,3 @@ const (
 	changeEvery = 5 * time.Second
 	changeBurst = 40
 )
-
-// paces bound how fast each account changes things.
-type paces struct {
-	mu sync.Mutex // guards what follows
-	of map[int64]*rate.Limiter
-}
-
-func (p *paces) pass(account int64) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.of == nil {
-		p.of = map[int64]*rate.Limiter{}
-	}
-	l := p.of[account]
-	if l == nil {
-		l = rate.NewLimiter(rate.Every(changeEvery), changeBurst)
-		p.of[account] = l
-	}
-	return l.Allow()
-}

@@ -247,19 +247,20 @@ func TestSecondFactorAtEveryDoor(t *testing.T) {
 		}
 		return err == nil
 	}
-	for name, c := range map[string]struct {
+	for _, c := range []struct { // in this order: five failures without a success between them would lock her out
+		name string
 		auth []ssh.AuthMethod
 		ok   bool
 	}{
-		"password":                            {[]ssh.AuthMethod{ssh.Password(password)}, false},
-		"password, then a code":               {[]ssh.AuthMethod{ssh.Password(password), answers(recovery[2])}, true},
-		"password, then a wrong code":         {[]ssh.AuthMethod{ssh.Password(password), answers("000000")}, false},
-		"keyboard-interactive":                {[]ssh.AuthMethod{answers(password, recovery[3])}, true},
-		"keyboard-interactive, password only": {[]ssh.AuthMethod{answers(password)}, false},
-		"keyboard-interactive, a spent code":  {[]ssh.AuthMethod{answers(password, recovery[0])}, false},
+		{"password, then a code", []ssh.AuthMethod{ssh.Password(password), answers(recovery[2])}, true},
+		{"password", []ssh.AuthMethod{ssh.Password(password)}, false},
+		{"password, then a wrong code", []ssh.AuthMethod{ssh.Password(password), answers("000000")}, false},
+		{"keyboard-interactive", []ssh.AuthMethod{answers(password, recovery[3])}, true},
+		{"keyboard-interactive, password only", []ssh.AuthMethod{answers(password)}, false},
+		{"keyboard-interactive, a spent code", []ssh.AuthMethod{answers(password, recovery[0])}, false},
 	} {
 		if got := sshSignsIn(c.auth...); got != c.ok {
-			t.Errorf("the SSH door, %s: signed in is %v", name, got)
+			t.Errorf("the SSH door, %s: signed in is %v", c.name, got)
 		}
 	}
 	if key := r.key("alice@example.com"); !sshSignsIn(ssh.PublicKeys(key)) {
